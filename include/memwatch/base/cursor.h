@@ -34,8 +34,8 @@ bool cursor_bytes(struct cursor *c, void *ret, size_t bytes);
 bool cursor_line(struct cursor *c, const char **ret_line, size_t *ret_len); /* without the newline; false at the end */
 bool cursor_dec(struct cursor *c, uint64_t *ret); /* skips blanks first; false where no digit stands or it overflows */
 bool cursor_hex(struct cursor *c, uint64_t *ret); /* same, no 0x */
-bool cursor_lit(struct cursor *c, const char *literal); /* consumes it or stays */
-void cursor_blanks(struct cursor *c);             /* skips spaces and tabs */
+bool cursor_lit(struct cursor *c, const char *literal);                     /* consumes it or stays */
+void cursor_blanks(struct cursor *c);                                       /* skips spaces and tabs */
 bool cursor_word(struct cursor *c, const char **ret_word, size_t *ret_len); /* skips blanks; up to a blank or newline */
 
 #endif

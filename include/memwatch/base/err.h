@@ -22,7 +22,10 @@ struct err {
 	char msg[ERR_MSG_BYTES]; /* truncated, never unterminated */
 };
 
-#define ERR_INIT { .code = 0, .msg = "" }
+#define ERR_INIT                                                                                                       \
+	{                                                                                                              \
+		.code = 0, .msg = ""                                                                                   \
+	}
 
 /* Stores code (positive errno) and message; returns -code. err may be NULL. */
 int err_set(struct err *err, int code, const char *fmt, ...) printf_like(3, 4);

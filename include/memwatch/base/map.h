@@ -19,7 +19,10 @@ struct map {
 	size_t used;  /* live entries and tombstones */
 };
 
-#define MAP_INIT { NULL, 0, 0, 0 }
+#define MAP_INIT                                                                                                       \
+	{                                                                                                              \
+		NULL, 0, 0, 0                                                                                          \
+	}
 
 void map_init(struct map *m);
 void map_deinit(struct map *m);
@@ -34,7 +37,7 @@ bool map_next(const struct map *m, size_t *pos, uint64_t *ret_key, uint64_t *ret
 struct intern;
 must_check int intern_create(struct intern **ret);
 void intern_destroy(struct intern *in);
-const char *intern_str(struct intern *in, const char *text);                /* NULL on out of memory */
-const char *intern_strn(struct intern *in, const char *text, size_t len);   /* NULL on out of memory */
+const char *intern_str(struct intern *in, const char *text);              /* NULL on out of memory */
+const char *intern_strn(struct intern *in, const char *text, size_t len); /* NULL on out of memory */
 
 #endif

@@ -37,14 +37,17 @@ struct opt {
 	char short_name; /* 0: none */
 	const char *long_name;
 	enum opt_type type;
-	size_t offset;          /* of the field in the arguments struct */
-	const char *arg;        /* placeholder in help; NULL for flags */
-	const char *help;       /* one line, wrapped by opt_add_help(); NULL: not listed */
+	size_t offset;              /* of the field in the arguments struct */
+	const char *arg;            /* placeholder in help; NULL for flags */
+	const char *help;           /* one line, wrapped by opt_add_help(); NULL: not listed */
 	const char *const *choices; /* NULL-terminated, OPT_CHOICE and OPT_SET */
-	double min, max;        /* OPT_NUMBER, inclusive; equal: no limit */
+	double min, max;            /* OPT_NUMBER, inclusive; equal: no limit */
 };
 
-#define OPT_END { 0, NULL, OPT_NONE, 0, NULL, NULL, NULL, 0, 0 }
+#define OPT_END                                                                                                        \
+	{                                                                                                              \
+		0, NULL, OPT_NONE, 0, NULL, NULL, NULL, 0, 0                                                           \
+	}
 
 /*
  * Parses argv[0..argc) into *args. argv is permuted so that the operands stand at its end; *ret_first is the index of
