@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* What the tracer must know of a processor. One file per architecture; exactly one is compiled in. */
+#ifndef MEMWATCH_TRACE_ARCH_H
+#define MEMWATCH_TRACE_ARCH_H
+
+#include "memwatch/trace.h"
+
+#define ARCH_CALL_ARGS 6
+
+struct arch_state {
+	struct regs regs;
+	bool native; /* of the tracer's own word size; else regs.count is 0 and calls are not decoded */
+	/* valid in a stop at a system call */
+	uint64_t call_number;
+	uint64_t call_args[ARCH_CALL_ARGS];
+	uint64_t call_result; /* as the kernel returns it: -4095..-1 is an error */
+};
+
+/* Registers of a stopped thread: 0, -ESRCH, -ENOTSUP. */
+must_check int arch_read(pid_t tid, struct arch_state *ret);
+
+/* Bytes below the stack pointer that belong to the innermost function. */
+extern const uint64_t arch_red_zone;
+
+/* AUDIT_ARCH_… of calls whose numbers and arguments arch_growth_call() knows. */
+extern const uint32_t arch_audit;
+
+/* Which growth call a number is; false for all others. */
+bool arch_growth_call(uint64_t number, enum growth_call *ret);
+
+/* Calls that fail with EINTR, instead of being restarted, where a thread that sleeps in them is interrupted: signal(7). */
+bool arch_call_fragile(uint64_t number);
+
+#endif
