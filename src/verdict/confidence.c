@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Confidence: how sure the class is, 0 to 1.
+ *
+ *   raw  = 1 / (1 + exp(-score)), where the score sums up margins, each cut at 1.5:
+ *          (z - 2.33) / 2.33                Mann-Kendall beyond the gate
+ *          log2(rise / material) / 2        size beyond the least that counts
+ *          (drift - 1.65) / 1.65            mean increment in standard errors (may be negative: a random walk)
+ *          0.5, 0 or -0.5                   a line, undecided, another shape
+ *          -0.3
+ *          so that one that barely passes every gate has 0.43, and one that passes by far 0.99
+ *   cap  = with few seconds T and troughs n, b = min(T / 15, n / 12):
+ *          0.5 + 0.39 b              for b < 1: what fills now may stop in a moment
+ *          0.9 + 0.09 min(1, log2(T / 15) / 2)  from there on: 0.99 after a minute
+ *   confidence = min(raw, cap), and at most 0.8 where the level wanders as a random walk does
+ */
+#include <math.h>
+
+#include "verdict-priv.h"
+
+#define SCORE_BASE (-0.3)
+#define MARGIN_MAX 1.5
+#define SHAPE_SCORE 0.5
+#define MAX_WANDERING 0.8
+#define SURE_SECONDS 15.0
+#define SURE_TROUGHS 12.0
+
+double confidence_logistic(double score)
+{
+	return 1 / (1 + exp(-score));
+}
+
+double confidence_cap(double confidence, double span_s, size_t troughs)
+{
+	double length = span_s / SURE_SECONDS, points = (double)troughs / SURE_TROUGHS;
+	double b = fmin(length, points);
+
+	if (b < 1)
+		return fmin(confidence, 0.5 + 0.39 * fmax(0, b));
+	/* troughs stop to grow with the run, so that only time counts from here */
+	return fmin(confidence, 0.9 + 0.09 * fmin(1, log2(length) / 2));
+}
+
+double confidence_of_trend(const struct trend *t)
+{
+	double score = SCORE_BASE, raw;
+
+	score += fmin(MARGIN_MAX, (t->z - GATE_Z) / GATE_Z);
+	score += fmin(MARGIN_MAX, log2(fmax(1, t->rise / t->material)) / 2);
+	score += fmin(MARGIN_MAX, (t->drift_t - GATE_DRIFT_T) / GATE_DRIFT_T);
+	if (t->shape.shape == SHAPE_LINEAR)
+		score += SHAPE_SCORE;
+	else if (t->shape.shape != SHAPE_UNDECIDED)
+		score -= SHAPE_SCORE;
+	raw = confidence_logistic(score);
+	if (t->wanders)
+		raw = fmin(raw, MAX_WANDERING);
+	return confidence_cap(raw, t->span_s - (t->onset_s - t->from_s), t->trough_count);
+}

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* One metric: points, troughs, and what the tests say about them. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "verdict-priv.h"
+
+#define MIN_POINTS 6 /* six rising points are the fewest that can pass the gate */
+#define SHAPE_MARGIN 6.0
+#define TROUGHS_ALL 16 /* up to here every point counts as a trough: there is nothing to reduce */
+#define POINTS_PER_FURTHER_TROUGH 32
+#define MAD_TO_SIGMA 1.4826
+#define SECOND_DIFFERENCE 2.449489742783178 /* sqrt(6): their standard deviation over that of the noise */
+#define NOISE_FACTOR 3
+#define TAIL_OF_RISE 0.06
+#define WANDER_CORRELATION 0.0 /* noise about a line is below as often as above; a walk of 20 steps hardly ever */
+#define WANDER_OF_RISE 0.03
+
+static int compare_values(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+static double median(double *values, size_t count)
+{
+	if (count == 0)
+		return NAN;
+	qsort(values, count, sizeof(*values), compare_values);
+	return (values[count / 2] + values[(count - 1) / 2]) / 2;
+}
+
+double level_between(const struct point *points, size_t count, double from_s, double to_s)
+{
+	double values[TREND_POINTS];
+	size_t n = 0;
+
+	for (size_t i = 0; i < count; i++)
+		if (points[i].t_s >= from_s && points[i].t_s <= to_s)
+			values[n++] = points[i].v;
+	return median(values, n);
+}
+
+/*
+ * A choice between power and independence: the block must be long enough that its minimum is a trough (two periods of a
+ * sawtooth) and that neighbours depend little on each other; Mann-Kendall on some 20 block minima kept 3.5 % false
+ * alarms on AR(1) 0.9 where 300 raw points gave 28 %.
+ */
+static size_t trough_blocks(const struct trend *t)
+{
+	size_t blocks = t->count;
+
+	if (blocks > TROUGHS_ALL)
+		blocks = TROUGHS_ALL + (t->count - TROUGHS_ALL) / POINTS_PER_FURTHER_TROUGH;
+	if (t->period_s > 0) {
+		double periods = t->span_s / t->period_s;
+
+		if (periods < (double)blocks * 2)
+			blocks = (size_t)fmax(8, periods / 2);
+	}
+	return blocks < TREND_TROUGHS ? blocks : TREND_TROUGHS;
+}
+
+/* Second differences see neither level nor slope, and their median does not see steps: what is left is the noise. */
+static double noise_of(const struct point *p, size_t count)
+{
+	double bends[TREND_TROUGHS];
+
+	if (count < 4)
+		return 0;
+	for (size_t i = 0; i + 2 < count; i++)
+		bends[i] = fabs(p[i].v - 2 * p[i + 1].v + p[i + 2].v);
+	return MAD_TO_SIGMA * median(bends, count - 2) / SECOND_DIFFERENCE;
+}
+
+static double scatter_of(const struct trend *t)
+{
+	double rest[TREND_POINTS], middle;
+
+	for (size_t i = 0; i < t->count; i++)
+		rest[i] = t->points[i].v - t->level_first - t->rise * (t->points[i].t_s - t->from_s) / t->span_s;
+	middle = median(rest, t->count);
+	for (size_t i = 0; i < t->count; i++)
+		rest[i] = fabs(rest[i] - middle);
+	return MAD_TO_SIGMA * median(rest, t->count);
+}
+
+/*
+ * Mean increment over its standard error, with one lag of covariance (Bartlett). Of the tests tried it alone tells
+ * drift from a random walk: 2 % false alarms where Mann-Kendall has 44 %.
+ */
+static double drift_of(const struct point *p, size_t count)
+{
+	double n = (double)count - 1, mean, var = 0, cov = 0, before = 0, long_run;
+
+	if (count < 5)
+		return 0;
+	mean = (p[count - 1].v - p[0].v) / n;
+	for (size_t i = 1; i < count; i++) {
+		double d = p[i].v - p[i - 1].v - mean;
+
+		var += d * d / n;
+		cov += i > 1 ? d * before / n : 0;
+		before = d;
+	}
+	/*
+	 * negative covariance is noise about a line; half of the variance stays, so that few points cannot feign
+	 * certainty
+	 */
+	long_run = fmax(var + cov, var / 2);
+	return mean / sqrt(fmax(long_run, mean * mean * 1e-4 + 1e-12) / n);
+}
+
+/*
+ * Whether the level wanders: neighbouring residuals about the line are alike and not small. Noise is not alike; the
+ * slight bend of a steady course is small; a random walk that happens to rise is both, whatever its length.
+ */
+static bool wanders(const struct point *p, size_t count, double slope, double rise)
+{
+	double rest[TREND_TROUGHS], mean = 0, var = 0, cov = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		rest[i] = p[i].v - slope * p[i].t_s;
+		mean += rest[i] / (double)count;
+	}
+	for (size_t i = 0; i < count; i++) {
+		var += (rest[i] - mean) * (rest[i] - mean);
+		cov += i > 0 ? (rest[i] - mean) * (rest[i - 1] - mean) : 0;
+	}
+	return cov > WANDER_CORRELATION * var && sqrt(var / (double)count) > WANDER_OF_RISE * rise;
+}
+
+static void measure_levels(struct trend *t)
+{
+	size_t n = t->trough_count, outer = n / 8 > 2 ? n / 8 : 2;
+	double values[TREND_TROUGHS];
+
+	for (size_t i = 0; i < outer; i++)
+		values[i] = t->troughs[i].v;
+	t->level_first = median(values, outer);
+	for (size_t i = 0; i < outer; i++)
+		values[i] = t->troughs[n - 1 - i].v;
+	t->level_last = median(values, outer);
+	t->rise = t->level_last - t->level_first;
+	t->high = t->points[0];
+	for (size_t i = 1; i < t->count; i++)
+		if (t->points[i].v > t->high.v)
+			t->high = t->points[i];
+}
+
+/* When it rose, and since when it stays. */
+static void measure_course(struct trend *t)
+{
+	size_t n = t->trough_count, tail = n - 1;
+	double end_s = t->troughs[n - 1].t_s;
+	double near = fmax(TAIL_OF_RISE * fabs(t->rise), fmin(2 * t->noise, fabs(t->rise) / 4));
+
+	near = fmax(near, t->material / 8);
+	while (tail > 0 && fabs(t->troughs[tail - 1].v - t->level_last) <= near)
+		tail--;
+	t->flat_tail_s = end_s - t->troughs[tail].t_s;
+	t->rise_begin_s = t->troughs[0].t_s;
+	t->rise_end_s = end_s;
+	for (size_t i = 0; i < n; i++)
+		if (t->troughs[i].v <= t->level_first + 0.1 * t->rise)
+			t->rise_begin_s = t->troughs[i].t_s;
+	for (size_t i = n; i-- > 0;)
+		if (t->troughs[i].v >= t->level_first + 0.9 * t->rise)
+			t->rise_end_s = t->troughs[i].t_s;
+}
+
+static void measure_bursts(struct trend *t)
+{
+	double base = fmax(t->level_first, t->level_last), half = base + (t->high.v - base) / 2, above_s = 0;
+	bool above = false;
+
+	for (size_t i = 0; i < t->count; i++) {
+		bool now = t->points[i].v > half;
+
+		if (now && !above)
+			t->bursts++;
+		if (now && i + 1 < t->count)
+			above_s += t->points[i + 1].t_s - t->points[i].t_s;
+		above = now;
+	}
+	t->burst_share = above_s / t->span_s;
+}
+
+static bool max_is_new(const struct trend *t)
+{
+	double third_s = t->troughs[0].t_s + (t->troughs[t->trough_count - 1].t_s - t->troughs[0].t_s) * 2 / 3;
+	double before = -INFINITY, late = -INFINITY;
+
+	for (size_t i = 0; i < t->trough_count; i++)
+		if (t->troughs[i].t_s > third_s)
+			late = fmax(late, t->troughs[i].v);
+		else
+			before = fmax(before, t->troughs[i].v);
+	return late > before;
+}
+
+/* The tests look at the rise alone where a flat stretch precedes it: the slope of the leak, not of leak and rest. */
+static void measure_tests(struct trend *t)
+{
+	const double *bic = t->shape.bic;
+	size_t skip = 0;
+
+	t->onset_s = t->from_s;
+	if (t->shape.shape == SHAPE_LINEAR && t->shape.onset_s > t->from_s) {
+		while (skip + 8 < t->trough_count && t->troughs[skip].t_s < t->shape.onset_s)
+			skip++;
+		t->onset_s = t->troughs[skip].t_s;
+	}
+	t->z = trend_mann_kendall(t->troughs + skip, t->trough_count - skip);
+	t->slope = trend_theil_sen(t->troughs + skip, t->trough_count - skip);
+	t->drift_t = drift_of(t->troughs + skip, t->trough_count - skip);
+	t->wanders = wanders(t->troughs + skip, t->trough_count - skip, t->slope.value, t->rise);
+	for (size_t i = 1; i < t->trough_count; i++)
+		t->higher += t->troughs[i].v > t->troughs[i - 1].v;
+	t->new_max = max_is_new(t);
+	t->rising = t->z > GATE_Z && t->rise >= t->material && t->new_max && t->slope.low > 0;
+	t->linear = isnan(bic[SHAPE_LINEAR]);
+	if (!t->linear) {
+		double best =
+			fmin(fmin(bic[SHAPE_STEP], bic[SHAPE_SATURATING]), fmin(bic[SHAPE_LOG], bic[SHAPE_DOUBLING]));
+
+		t->linear = bic[SHAPE_LINEAR] <= best + SHAPE_MARGIN;
+		t->saturates =
+			t->shape.shape == SHAPE_SATURATING && bic[SHAPE_SATURATING] + SHAPE_MARGIN < bic[SHAPE_LINEAR];
+	}
+}
+
+void trend_measure(const struct series *s, enum metric m, double from_s, double to_s, double floor_bytes,
+		   double floor_share, struct trend *ret)
+{
+	struct trend *t = ret;
+
+	t->metric = m;
+	t->count = series_points(s, m, from_s, to_s, t->points, TREND_POINTS);
+	if (t->count < MIN_POINTS || t->points[t->count - 1].t_s <= t->points[0].t_s)
+		return;
+	t->from_s = t->points[0].t_s;
+	t->span_s = t->points[t->count - 1].t_s - t->from_s;
+	t->period_s = trend_period(t->points, t->count);
+	t->trough_count = t->count;
+	if (t->count <= TROUGHS_ALL && t->period_s <= 0)
+		for (size_t i = 0; i < t->count; i++)
+			t->troughs[i] = t->points[i];
+	else
+		t->trough_count = points_blocks(t->points, t->count, trough_blocks(t), BLOCK_MIN, t->troughs);
+	if (t->trough_count < MIN_POINTS)
+		return;
+	t->known = true;
+	measure_levels(t);
+	t->noise = noise_of(t->troughs, t->trough_count);
+	t->scatter = scatter_of(t);
+	t->material = fmax(fmax(floor_bytes, floor_share * t->level_last), NOISE_FACTOR * t->noise);
+	trend_shape(t->troughs, t->trough_count, t->material, &t->shape);
+	measure_tests(t);
+	measure_course(t);
+	measure_bursts(t);
+}
