@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include <math.h>
+
+#include "formats.h"
+#include "json_build.h"
+
+static void json_texts(struct json *j, cJSON *parent, const char *key, const char *const *texts, size_t count)
+{
+	cJSON *array = json_array(j, parent, key);
+
+	for (size_t i = 0; i < count; i++)
+		json_text(j, array, NULL, texts[i] ? texts[i] : "");
+}
+
+void json_exit(struct json *j, cJSON *parent, const struct target_info *t)
+{
+	cJSON *object;
+
+	if (!t->exited) {
+		json_null(j, parent, "exit");
+		return;
+	}
+	object = json_object(j, parent, "exit");
+	json_u64(j, object, "code", t->exit_code >= 0 ? (uint64_t)t->exit_code : UNKNOWN_U64);
+	json_u64(j, object, "signal", t->exit_signal > 0 ? (uint64_t)t->exit_signal : UNKNOWN_U64);
+}
+
+static void json_part(struct json *j, cJSON *parent, const char *key, const struct named_part *p)
+{
+	if (p->name)
+		json_fields(j, json_object(j, parent, key), named_part_fields, p);
+	else
+		json_null(j, parent, key);
+}
+
+void json_target(struct json *j, cJSON *parent, const struct target_info *t)
+{
+	cJSON *object = json_object(j, parent, "target");
+
+	json_fields(j, object, target_fields, t);
+	json_texts(j, object, "cmdline", t->cmdline, t->cmdline_count);
+	json_exit(j, object, t);
+	json_part(j, object, "allocator", &t->allocator);
+	json_part(j, object, "runtime", &t->runtime);
+}
+
+static void json_session(struct json *j, cJSON *parent, const struct session_info *s)
+{
+	cJSON *object = json_object(j, parent, "session");
+	cJSON *gaps;
+
+	json_fields(j, object, session_fields, s);
+	json_texts(j, object, "rungs", s->rungs, s->rung_count);
+	gaps = json_array(j, object, "gaps");
+	for (size_t i = 0; i < s->gap_count; i++)
+		json_fields(j, json_object(j, gaps, NULL), gap_fields, &s->gaps[i]);
+}
+
+void json_verdict(struct json *j, cJSON *object, const struct verdict *v)
+{
+	cJSON *array;
+
+	json_fields(j, object, verdict_fields, v);
+	array = json_array(j, object, "evidence");
+	for (size_t i = 0; i < v->evidence_count; i++)
+		json_fields(j, json_object(j, array, NULL), evidence_fields, &v->evidence[i]);
+	array = json_array(j, object, "actions");
+	for (size_t i = 0; i < v->action_count; i++)
+		json_fields(j, json_object(j, array, NULL), action_fields, &v->actions[i]);
+	if (v->forecast.known)
+		json_fields(j, json_object(j, object, "forecast"), forecast_fields, &v->forecast);
+	else
+		json_null(j, object, "forecast");
+}
+
+static void json_metric(struct json *j, cJSON *parent, const char *key, const char *unit,
+			const struct metric_summary *m)
+{
+	cJSON *object = json_object(j, parent, key);
+
+	json_text(j, object, "unit", unit);
+	json_fields(j, object, metric_fields, m);
+	json_double(j, object, "growth", m->last - m->first);
+}
+
+static void json_metrics(struct json *j, cJSON *parent, const struct metric_summary *metrics)
+{
+	cJSON *object = json_object(j, parent, "metrics");
+
+	for (size_t i = 0; i < METRIC_COUNT; i++)
+		if (metrics[i].count > 0)
+			json_metric(j, object, metric_table[i].name, metric_table[i].unit, &metrics[i]);
+}
+
+static void json_heap(struct json *j, cJSON *parent, const struct heap_stats *h)
+{
+	cJSON *object = json_object(j, parent, "heap");
+	cJSON *array;
+
+	json_fields(j, object, heap_fields, h);
+	json_fields(j, json_object(j, object, "fragmentation"), heap_fragmentation_fields, h);
+	json_fields(j, json_object(j, object, "walk"), heap_walk_fields, h);
+	array = json_array(j, object, "arenas");
+	for (size_t i = 0; i < h->arena_count; i++)
+		json_fields(j, json_object(j, array, NULL), arena_fields, &h->arenas[i]);
+	array = json_array(j, object, "size_classes");
+	for (size_t i = 0; i < h->class_count; i++)
+		json_fields(j, json_object(j, array, NULL), size_class_fields, &h->classes[i]);
+}
+
+static void json_site(struct json *j, cJSON *array, const struct site *s)
+{
+	cJSON *object = json_object(j, array, NULL);
+	cJSON *frames;
+
+	json_fields(j, object, site_fields, s);
+	json_u64(j, object, "first_own_frame", s->frame_count > 0 ? site_first_shown(s) : UNKNOWN_U64);
+	frames = json_array(j, object, "frames");
+	for (size_t i = 0; i < s->frame_count; i++)
+		json_fields(j, json_object(j, frames, NULL), frame_fields, &s->frames[i]);
+}
+
+static void json_mappings(struct json *j, cJSON *parent, const struct region_totals *classes)
+{
+	cJSON *object = json_object(j, parent, "mappings");
+
+	for (size_t i = 0; i < REGION_CLASS_COUNT; i++)
+		if (classes[i].rss_bytes != UNKNOWN_U64)
+			json_fields(j, json_object(j, object, region_class_names[i]), mapping_fields, &classes[i]);
+}
+
+/* What a report says of its target and of each process; work, cycles and phases have no source yet. */
+static void json_entry(struct json *j, cJSON *object, const struct process_entry *p)
+{
+	cJSON *sites;
+
+	json_verdict(j, json_object(j, object, "verdict"), &p->verdict);
+	json_metrics(j, object, p->metrics);
+	if (p->has_heap)
+		json_heap(j, object, &p->heap);
+	else
+		json_null(j, object, "heap");
+	json_mappings(j, object, p->classes);
+	sites = json_array(j, object, "sites");
+	for (size_t i = 0; i < p->site_count; i++)
+		json_site(j, sites, &p->sites[i]);
+	json_null(j, object, "work");
+	json_null(j, object, "cycles");
+	json_array(j, object, "phases");
+}
+
+static void json_processes(struct json *j, cJSON *parent, const struct snapshot *s)
+{
+	cJSON *array = json_array(j, parent, "processes");
+
+	for (size_t i = 0; i < s->process_count; i++) {
+		const struct process_entry *p = &s->processes[i];
+		cJSON *object = json_object(j, array, NULL);
+
+		json_target(j, object, &p->target);
+		json_u64(j, object, "parent", p->parent > 0 ? (uint64_t)p->parent : UNKNOWN_U64);
+		json_null(j, object, "session"); /* one for the whole tree, above */
+		json_null(j, object, "cost");
+		json_entry(j, object, p);
+	}
+}
+
+/* The rows go in as one ready text: 2,000 rows as nodes of a tree would take 5 MB of memory. */
+static void json_series(struct json *j, cJSON *parent, const struct table *t)
+{
+	cJSON *object = json_object(j, parent, "series");
+	cleanup_str struct str rows = STR_INIT;
+	size_t count = t->column_count > 0 ? t->row_count : 0;
+
+	json_texts(j, object, "columns", t->columns, t->column_count);
+	str_addc(&rows, '[');
+	for (size_t r = 0; r < count; r++) {
+		str_add(&rows, r > 0 ? ",\n[" : "\n[");
+		for (size_t c = 0; c < t->column_count; c++) {
+			if (c > 0)
+				str_addc(&rows, ',');
+			report_add_number(&rows, t->cells[r * t->column_count + c]);
+		}
+		str_addc(&rows, ']');
+	}
+	str_addc(&rows, ']');
+	j->failed |= rows.failed;
+	json_raw(j, object, "rows", str_text(&rows));
+}
+
+int report_render_json(const struct snapshot *snapshot, const struct report_style *style, struct str *out)
+{
+	struct json j;
+	cJSON *cost;
+	int r;
+
+	(void)style;
+	json_init(&j);
+	json_text(&j, j.root, "schema", REPORT_SCHEMA);
+	json_target(&j, j.root, &snapshot->main.target);
+	json_session(&j, j.root, &snapshot->session);
+	cost = json_object(&j, j.root, "cost");
+	json_fields(&j, cost, cost_fields, &snapshot->cost);
+	json_double(&j, j.root, "limit_bytes", snapshot->limit_bytes);
+	json_entry(&j, j.root, &snapshot->main);
+	if (snapshot->tree_pss.count > 0)
+		json_metric(&j, j.root, "tree_pss_bytes", "bytes", &snapshot->tree_pss);
+	else
+		json_null(&j, j.root, "tree_pss_bytes");
+	json_processes(&j, j.root, snapshot);
+	json_series(&j, j.root, &snapshot->series);
+	r = json_finish(&j, true, out);
+	json_deinit(&j);
+	return r;
+}

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Reading a report back. */
+#include <check.h>
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+
+#include "support_report.h"
+
+/* ---- reading back ------------------------------------------------------------------------------------------------------ */
+
+/* What is read back renders the same, in every format. */
+START_TEST(test_roundtrip)
+{
+	cleanup_str struct str json = STR_INIT;
+	struct snapshot s;
+	struct snapshot back;
+	struct err err = ERR_INIT;
+
+	scenario_tree(&s);
+	if (_i == 1)
+		scenario_make_hostile(&s);
+	if (_i == 2)
+		s.main.target.exited = true;
+	render("json", &s, &plain, &json);
+	ck_assert_msg(report_parse(str_text(&json), json.len, &back, &err) == 0, "%s", err.msg);
+	for (const struct report_format *f = report_formats; f->name; f++) {
+		cleanup_str struct str before = STR_INIT;
+		cleanup_str struct str after = STR_INIT;
+
+		render(f->name, _i == 1 ? &back : &s, &plain, &before);
+		render(f->name, &back, &plain, &after);
+		ck_assert_str_eq(str_text(&after), str_text(&before));
+	}
+	ck_assert_int_eq(back.main.target.id.pid, 4242);
+	ck_assert_uint_eq(back.main.heap.walk_ns, 15500000);
+	ck_assert_uint_eq(back.main.heap.classes[1].in_use_bytes, 61440 * 1040);
+	ck_assert(back.main.metrics[METRIC_PSS].count == 0 && isnan(back.main.metrics[METRIC_PSS].last));
+	ck_assert_int_eq(back.main.target.exited, _i == 2);
+	snapshot_deinit(&back);
+	snapshot_deinit(&s);
+}
+END_TEST
+
+#define MINIMAL                                                                                                        \
+	"\"schema\":\"memwatch-report/1\",\"session\":{},\"cost\":{},\"target\":{},\"verdict\":{\"class\":\"leak\"}"
+
+START_TEST(test_parse_refuses)
+{
+	static const struct {
+		const char *text, *message;
+	} cases[] = {
+		{ "", "no valid JSON" },
+		{ "{", "no valid JSON" },
+		{ "{" MINIMAL "} x", "no valid JSON at byte" },
+		{ "[]", "'schema'" },
+		{ "{\"schema\":\"memwatch-report/2\"}", "'schema'" },
+		{ "{\"schema\":\"memwatch-report/1\",\"session\":{},\"cost\":{},\"target\":{}}",
+		  "'verdict' is missing" },
+		{ "{" MINIMAL ",\"heap\":{\"in_use_bytes\":-1}}", "'heap.in_use_bytes'" },
+		{ "{" MINIMAL ",\"heap\":{\"in_use_bytes\":1.5}}", "'heap.in_use_bytes'" },
+		{ "{" MINIMAL ",\"heap\":{\"in_use_bytes\":1e999}}", "'heap.in_use_bytes'" },
+		{ "{" MINIMAL ",\"heap\":{\"arenas\":[{},{\"address\":7}]}}", "'heap.arenas[1].address'" },
+		{ "{" MINIMAL ",\"heap\":{\"arenas\":[3]}}", "'heap.arenas[0]'" },
+		{ "{" MINIMAL ",\"sites\":{}}", "'sites' is not an array" },
+		{ "{" MINIMAL ",\"sites\":[{\"frames\":[{\"function\":1}]}]}", "'sites[0].frames[0].function'" },
+		{ "{" MINIMAL ",\"series\":{\"columns\":[\"t_s\"],\"rows\":[[1],[1,2]]}}", "'series.rows'" },
+		{ "{" MINIMAL ",\"series\":{\"columns\":[\"t_s\"],\"rows\":[[]]}}", "'series.rows'" },
+		{ "{" MINIMAL ",\"series\":{\"columns\":[\"t_s\"],\"rows\":[7]}}", "'series.rows'" },
+		{ "{\"schema\":\"memwatch-report/1\",\"session\":{\"started_at\":\"yesterday\"}}",
+		  "'session.started_at'" },
+		{ "[[[[[[[[[[[[[[[[[[[[[[", "too deep" },
+	};
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct err err = ERR_INIT;
+		struct snapshot s;
+
+		memset(&s, 0x5a, sizeof(s));
+		ck_assert_int_eq(report_parse(cases[i].text, strlen(cases[i].text), &s, &err), -EBADMSG);
+		ck_assert_msg(strstr(err.msg, cases[i].message), "'%s' does not say %s", err.msg, cases[i].message);
+		ck_assert_int_eq(((unsigned char *)&s)[0], 0x5a);
+	}
+}
+END_TEST
+
+START_TEST(test_parse_minimal)
+{
+	static const char text[] = "{" MINIMAL "}\n";
+	cleanup_str struct str out = STR_INIT;
+	struct snapshot s;
+
+	ck_assert_int_eq(report_parse(text, sizeof(text) - 1, &s, NULL), 0);
+	ck_assert_int_eq(s.main.verdict.class, VERDICT_LEAK);
+	ck_assert_uint_eq(s.cost.stops, UNKNOWN_U64);
+	ck_assert(isnan(s.main.verdict.confidence) && isnan(s.limit_bytes));
+	ck_assert(!s.main.has_heap);
+	render("text", &s, &plain, &out);
+	ck_assert_ptr_nonnull(strstr(str_text(&out), "verdict: leak\n"));
+	snapshot_deinit(&s);
+}
+END_TEST
+
+/* A report that is cut anywhere is refused, never misread. */
+START_TEST(test_parse_cut)
+{
+	cleanup_str struct str json = STR_INIT;
+	struct snapshot s;
+	struct snapshot back;
+
+	scenario(&s);
+	render("json", &s, &plain, &json);
+	for (size_t len = 0; len < json.len - 2; len += 7)
+		ck_assert_int_eq(report_parse(str_text(&json), len, &back, NULL), -EBADMSG);
+	snapshot_deinit(&s);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+	Suite *s = suite_create("report_parse");
+	TCase *tc = tcase_create("report_parse");
+
+	tcase_set_timeout(tc, 60);
+	tcase_add_loop_test(tc, test_roundtrip, 0, 3);
+	tcase_add_test(tc, test_parse_refuses);
+	tcase_add_test(tc, test_parse_minimal);
+	tcase_add_test(tc, test_parse_cut);
+	suite_add_tcase(s, tc);
+	return s;
+}
+
+int main(void)
+{
+	SRunner *runner = srunner_create(suite());
+	int failed;
+
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? 1 : 0;
+}
