@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* What attach and run share: the session, its live line and stream, the report at the end. */
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cmd/cmd.h"
+#include "memwatch/base/io.h"
+#include "memwatch/base/log.h"
+#include "memwatch/report.h"
+#include "memwatch/verdict.h"
+
+#define SPARK_POINTS 24
+#define LIVE_PERIOD_S 0.2   /* on a terminal */
+#define PLAIN_PERIOD_S 10.0 /* elsewhere */
+
+const char *const watch_sites_choices[] = { "auto", "off", "faults", "probe", "stacks", NULL };
+const char *const watch_heap_choices[] = { "auto", "off", NULL };
+const char *const watch_color_choices[] = { "auto", "always", "never", NULL };
+
+enum { COLOR_AUTO, COLOR_ALWAYS, COLOR_NEVER };
+
+struct watcher {
+	const struct watch_args *args;
+	int stream_fd;
+	bool stream_broken;
+	bool terminal; /* standard error is one: draw a live line */
+	bool drawn;
+	pid_t pid;
+	double next_live_s;
+	double spark[SPARK_POINTS];
+	size_t spark_count;
+	double rss, in_use, heap_free;
+	double slope_rss, slope_t_s, slope;
+	struct report_style live_style;
+};
+
+static bool use_color(int choice, int fd)
+{
+	const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
+
+	if (choice != COLOR_AUTO)
+		return choice == COLOR_ALWAYS;
+	return isatty(fd) && !(no_color && *no_color) && !(term && strcmp(term, "dumb") == 0);
+}
+
+static unsigned terminal_width(int fd)
+{
+	struct winsize size;
+
+	return isatty(fd) && ioctl(fd, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+}
+
+static bool unicode_locale(void)
+{
+	const char *text = getenv("LC_ALL");
+
+	if (!text || !*text)
+		text = getenv("LC_CTYPE");
+	if (!text || !*text)
+		text = getenv("LANG");
+	return text && (strstr(text, "UTF-8") || strstr(text, "utf8"));
+}
+
+/* ---- the stream ---- */
+
+static void stream_out(struct watcher *w, struct str *line)
+{
+	if (w->stream_fd < 0 || w->stream_broken)
+		return;
+	if (str_status(line) < 0 || io_write_all(w->stream_fd, line->data, line->len) < 0) {
+		w->stream_broken = true;
+		log_warning("cannot write the stream '%s': %s", w->args->stream, strerror(errno));
+	}
+}
+
+static int open_stream(struct watcher *w, struct err *err)
+{
+	const char *path = w->args->stream;
+
+	w->stream_fd = -1;
+	if (!path)
+		return 0;
+	w->stream_fd = strcmp(path, "-") == 0 ? fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3) :
+						open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	if (w->stream_fd < 0)
+		return err_set(err, errno, "cannot write the stream '%s': %s", path, strerror(errno));
+	return 0;
+}
+
+/* ---- the listener ---- */
+
+static void on_begin(void *arg, const struct target_info *target, double interval_ms)
+{
+	struct watcher *w = arg;
+	cleanup_str struct str line = STR_INIT;
+
+	w->pid = target->id.pid;
+	if (w->stream_fd >= 0 && stream_hello(target, interval_ms, &line) >= 0)
+		stream_out(w, &line);
+}
+
+static void push_spark(struct watcher *w, double rss)
+{
+	if (w->spark_count == SPARK_POINTS)
+		memmove(w->spark, w->spark + 1, --w->spark_count * sizeof(*w->spark));
+	w->spark[w->spark_count++] = rss;
+}
+
+static void draw(struct watcher *w, double t_s, const struct verdict *verdict)
+{
+	cleanup_str struct str line = STR_INIT;
+	struct live_line live = { .t_s = t_s,
+				  .recent_rss = w->spark,
+				  .recent_count = w->spark_count,
+				  .rss_bytes = w->rss,
+				  .heap_in_use_bytes = w->in_use,
+				  .heap_free_bytes = w->heap_free,
+				  .slope_per_s = w->slope,
+				  .verdict = verdict,
+				  .process_count = 1 };
+
+	push_spark(w, w->rss);
+	live.recent_count = w->spark_count;
+	if (t_s - w->slope_t_s >= 2.0) {
+		w->slope = (w->rss - w->slope_rss) / (t_s - w->slope_t_s);
+		w->slope_rss = w->rss;
+		w->slope_t_s = t_s;
+	}
+	if (w->terminal)
+		str_add(&line, "\r\033[K");
+	report_live_line(&live, &w->live_style, &line);
+	if (!w->terminal)
+		str_addc(&line, '\n');
+	if (str_status(&line) >= 0 && io_write_all(STDERR_FILENO, line.data, line.len) >= 0)
+		w->drawn = true;
+}
+
+static void on_sample(void *arg, pid_t pid, const struct sample *sample, const struct verdict *verdict)
+{
+	struct watcher *w = arg;
+	cleanup_str struct str line = STR_INIT;
+
+	if (w->stream_fd >= 0 && stream_sample(sample, pid, &line) >= 0)
+		stream_out(w, &line);
+	if (pid != w->pid)
+		return;
+	if (!isnan(sample->v[METRIC_RSS]))
+		w->rss = sample->v[METRIC_RSS];
+	if (!isnan(sample->v[METRIC_HEAP_IN_USE])) {
+		w->in_use = sample->v[METRIC_HEAP_IN_USE];
+		w->heap_free = sample->v[METRIC_HEAP_FREE];
+	}
+	if (isnan(w->slope_rss)) {
+		w->slope_rss = w->rss;
+		w->slope_t_s = sample->t_s;
+	}
+	if (w->args->quiet || sample->t_s < w->next_live_s)
+		return;
+	w->next_live_s = sample->t_s + (w->terminal ? LIVE_PERIOD_S : PLAIN_PERIOD_S);
+	draw(w, sample->t_s, verdict);
+}
+
+static void on_event(void *arg, double t_s, pid_t pid, const char *event, const char *detail, double value)
+{
+	struct watcher *w = arg;
+	cleanup_str struct str line = STR_INIT;
+
+	if (w->stream_fd >= 0 && stream_event(t_s, pid, event, detail, value, &line) >= 0)
+		stream_out(w, &line);
+}
+
+static void on_verdict(void *arg, double t_s, pid_t pid, const struct verdict *verdict)
+{
+	struct watcher *w = arg;
+	cleanup_str struct str line = STR_INIT;
+
+	if (w->stream_fd >= 0 && stream_verdict(t_s, pid, verdict, &line) >= 0)
+		stream_out(w, &line);
+}
+
+static void clear_live(struct watcher *w)
+{
+	if (w->terminal && w->drawn && io_write_all(STDERR_FILENO, "\r\033[K", 4) < 0)
+		w->terminal = false;
+	w->drawn = false;
+}
+
+/* ---- the report ---- */
+
+static int write_report(const struct watch_args *args, const struct snapshot *snapshot, struct err *err)
+{
+	cleanup_str struct str text = STR_INIT;
+	const char *path = args->json && !args->output ? "-" : args->output;
+	const struct report_style style = { 0 };
+	int rc;
+
+	if (!path)
+		return 0;
+	rc = report_format_find("json")->render(snapshot, &style, &text);
+	if (rc < 0)
+		return err_set(err, -rc, "cannot make the report: %s", strerror(-rc));
+	return io_write_file(path, text.data, text.len, err);
+}
+
+static int write_text(const struct watch_args *args, const struct snapshot *snapshot, struct err *err)
+{
+	cleanup_str struct str text = STR_INIT;
+	struct report_style style = { .color = use_color(args->color, STDOUT_FILENO),
+				      .width = terminal_width(STDOUT_FILENO),
+				      .unicode = unicode_locale() };
+	bool taken = args->json || (args->output && strcmp(args->output, "-") == 0) ||
+		     (args->stream && strcmp(args->stream, "-") == 0);
+	int rc;
+
+	if (taken)
+		return 0;
+	rc = report_format_find("text")->render(snapshot, &style, &text);
+	if (rc < 0)
+		return err_set(err, -rc, "cannot make the report: %s", strerror(-rc));
+	return io_write_file("-", text.data, text.len, err);
+}
+
+static int report_all(struct watcher *w, struct session *session, bool *ret_gate, struct err *err)
+{
+	cleanup_str struct str line = STR_INIT;
+	struct snapshot snapshot;
+	int rc;
+
+	snapshot_init(&snapshot);
+	rc = session_snapshot(session, &snapshot);
+	if (rc < 0)
+		err_set(err, -rc, "cannot make the report: %s", strerror(-rc));
+	if (rc >= 0) {
+		if (w->stream_fd >= 0 && stream_bye(&snapshot, &line) >= 0)
+			stream_out(w, &line);
+		*ret_gate = verdict_in_set(&snapshot.main.verdict, w->args->fail_on);
+		for (size_t i = 1; i < snapshot.process_count; i++)
+			*ret_gate = *ret_gate || verdict_in_set(&snapshot.processes[i].verdict, w->args->fail_on);
+		rc = write_text(w->args, &snapshot, err);
+	}
+	if (rc >= 0)
+		rc = write_report(w->args, &snapshot, err);
+	snapshot_deinit(&snapshot);
+	return rc;
+}
+
+int watch_check(const struct watch_args *args, struct err *err)
+{
+	if (args->sites == SITES_FAULTS || args->sites == SITES_PROBE)
+		return err_set(err, EINVAL,
+			       "call sites by '%s' are not in this release; use --sites stacks, auto or off",
+			       watch_sites_choices[args->sites]);
+	if (args->stream && strcmp(args->stream, "-") == 0 &&
+	    (args->json || (args->output && strcmp(args->output, "-") == 0)))
+		return err_set(err, EINVAL,
+			       "the report and the stream cannot both go to standard output; give one of them a file");
+	if (args->json && args->output && strcmp(args->output, "-") != 0)
+		return err_set(err, EINVAL, "--json means '-o -'; leave out one of --json and -o '%s'", args->output);
+	return 0;
+}
+
+/* Before anything is started: an hour of watching must not end in a file that cannot be written. */
+static int check_outputs(const struct watch_args *args, struct err *err)
+{
+	int rc = args->output ? io_check_writable(args->output, err) : 0;
+
+	if (rc >= 0 && args->stream)
+		rc = io_check_writable(args->stream, err);
+	return rc;
+}
+
+static void watcher_init(struct watcher *w, const struct watch_args *args)
+{
+	*w = (struct watcher){ .args = args, .stream_fd = -1, .terminal = isatty(STDERR_FILENO) };
+	w->rss = w->in_use = w->heap_free = w->slope = w->slope_rss = NAN;
+	w->next_live_s = w->terminal ? 0.0 : PLAIN_PERIOD_S;
+	w->live_style = (struct report_style){ .color = use_color(args->color, STDERR_FILENO),
+					       .width = terminal_width(STDERR_FILENO),
+					       .unicode = unicode_locale() };
+}
+
+static int start_failure(int rc, bool run)
+{
+	if (run && rc == -ENOENT)
+		return EXIT_NOT_FOUND;
+	if (run && (rc == -EACCES || rc == -ENOEXEC || rc == -EISDIR))
+		return EXIT_NOT_EXECUTABLE;
+	return EXIT_FAILED;
+}
+
+static int child_status(const struct session *session)
+{
+	int status = session_wait_status(session);
+
+	if (status < 0)
+		return EXIT_OK;
+	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+int watch(const struct watch_args *args, char *const *child)
+{
+	const struct session_options options = { .pid = args->pid,
+						 .argv = child,
+						 .duration_ns = args->duration_ns,
+						 .interval_ns = args->interval_ns,
+						 .budget_percent = args->budget,
+						 .sites = args->sites,
+						 .heap = args->heap,
+						 .children = args->children,
+						 .limit_bytes = args->limit_bytes,
+						 .debuginfod = args->debuginfod };
+	struct watcher w;
+	const struct session_listener listener = { &w, on_begin, on_sample, on_event, on_verdict };
+	struct session *session = NULL;
+	struct err err = ERR_INIT;
+	bool gate = false;
+	int rc, status = EXIT_OK;
+
+	watcher_init(&w, args);
+	if (check_outputs(args, &err) < 0 || open_stream(&w, &err) < 0) {
+		log_error("%s", err.msg);
+		return EXIT_FAILED;
+	}
+	session_signals_install();
+	rc = session_create(&options, &listener, &session, &err);
+	if (rc < 0)
+		status = start_failure(rc, child != NULL);
+	if (rc >= 0)
+		rc = session_run(session, &err);
+	clear_live(&w);
+	if (rc >= 0)
+		rc = report_all(&w, session, &gate, &err);
+	if (session && rc >= 0)
+		rc = session_end_child(session, &err);
+	if (rc < 0) {
+		log_error("%s", err.msg);
+		if (status == EXIT_OK)
+			status = EXIT_FAILED;
+	} else {
+		status = gate ? EXIT_GATE : child_status(session);
+	}
+	session_destroy(session);
+	if (w.stream_fd >= 0)
+		close(w.stream_fd);
+	return status;
+}

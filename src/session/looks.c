@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* The deeper looks at one target: heap truth, call sites, the running verdict. */
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+
+#include "memwatch/base/clock.h"
+#include "session/private.h"
+
+#define PROBE_BACKOFF_MAX_NS (2000 * NS_PER_MS)
+#define RESIDENT_EVERY 8             /* walks between two that look up which free pages are resident */
+#define RATE_WINDOW_S 0.5
+#define STARTUP_S 0.3                /* what a program maps while it starts is no growth */
+#define GROWTH_MIN_BYTES (16 << 10)  /* over one rate window: less is noise */
+#define LOOK_MAX_NS (60 * NS_PER_MS)
+#define STOP_MAX_NS (1 * NS_PER_MS)
+
+/* ---- heap truth ---- */
+
+static void probe_heap(struct target *t)
+{
+	struct err why = ERR_INIT;
+	int rc = heap_probe(t->mem, &t->walker, &why);
+
+	if (rc > 0) {
+		heap_describe(t->walker, &t->info_arena, &t->info.allocator);
+		if (t->source) /* it was opened without a walker: open it again with one */
+			t->source->ops->close(t->source);
+		t->source = NULL;
+		return;
+	}
+	t->walker = NULL;
+	if (rc == -EPERM || rc == -EACCES) {
+		session_gap_err(t->session, "heap", &why);
+		t->rungs[RUNG_HEAP].off = true;
+	}
+	t->probe_backoff_ns = t->probe_backoff_ns * 2 < PROBE_BACKOFF_MAX_NS ? t->probe_backoff_ns * 2 : PROBE_BACKOFF_MAX_NS;
+	if (rung_due(t, RUNG_HEAP, clock_now_ns()))
+		rung_retry(t, RUNG_HEAP, t->probe_backoff_ns);
+}
+
+static void take_mark(struct class_mark *mark, const struct heap_stats *heap, double t_s)
+{
+	memset(mark->in_use, 0, sizeof(mark->in_use));
+	mark->t_s = t_s;
+	for (size_t i = 0; i < heap->class_count; i++)
+		mark->in_use[heap_class_index(heap->classes[i].size)] += heap->classes[i].in_use_bytes;
+}
+
+/* Growth by class against a walk that lies between a quarter and a half of the time watched back from the start: past the warm-up. */
+static void grow_classes(struct target *t, double t_s)
+{
+	double elapsed = t_s - t->opened_s;
+
+	for (size_t i = 0; i < t->heap.class_count; i++) {
+		struct heap_size_class *c = &t->heap.classes[i];
+		double before = (double)t->class_base.in_use[heap_class_index(c->size)];
+
+		c->growth_per_s = t_s > t->class_base.t_s ? ((double)c->in_use_bytes - before) / (t_s - t->class_base.t_s) : NAN;
+	}
+	if (isnan(t->class_base.t_s)) {
+		take_mark(&t->class_base, &t->heap, t_s);
+		t->class_next = t->class_base;
+	} else if (elapsed > 2.0 * (t->class_next.t_s - t->opened_s)) {
+		t->class_base = t->class_next;
+		take_mark(&t->class_next, &t->heap, t_s);
+	}
+}
+
+uint64_t hot_class(const struct target *t)
+{
+	uint64_t size = 0;
+	double most = 0.0;
+
+	for (size_t i = 0; t->has_heap && i < t->heap.class_count; i++) {
+		if (t->heap.classes[i].growth_per_s > most) {
+			most = t->heap.classes[i].growth_per_s;
+			size = t->heap.classes[i].size;
+		}
+	}
+	return size;
+}
+
+static void walk_heap(struct target *t, struct sample *sample, bool final)
+{
+	bool resident = final || t->rungs[RUNG_HEAP].runs % RESIDENT_EVERY == 0;
+	struct heap_block blocks[SITES_FOLLOWED];
+	size_t followed = t->sites ? site_table_blocks(t->sites, false, blocks, SITES_FOLLOWED) : 0;
+	struct heap_walk_options options = { .size_classes = true, .resident = resident, .blocks = blocks,
+					     .block_count = followed };
+	struct heap_stats heap;
+	int rc;
+
+	arena_reset(&t->heap_spare);
+	rc = heap_walk(t->walker, t->mem, &options, &t->heap_spare, &heap);
+	if (rc < 0)
+		return; /* -EAGAIN: torn beyond use, the next one will do; -ESRCH: the loop learns it */
+	if (t->sites)
+		site_table_seen(t->sites, blocks, followed);
+	if (!resident && t->has_heap && t->heap.free_resident_bytes != UNKNOWN_U64 && heap.free_resident_bytes == UNKNOWN_U64 &&
+	    heap.free_bytes == t->heap.free_bytes)
+		heap.free_resident_bytes = t->heap.free_resident_bytes;
+	struct arena swap = t->heap_arena;
+	t->heap_arena = t->heap_spare;
+	t->heap_spare = swap;
+	t->heap = heap;
+	t->has_heap = true;
+	t->heap_t_s = sample->t_s;
+	grow_classes(t, sample->t_s);
+	sample->v[METRIC_HEAP_IN_USE] = (double)heap.in_use_bytes;
+	sample->v[METRIC_HEAP_FREE] = (double)heap.free_bytes;
+	sample->v[METRIC_HEAP_MAPPED] = (double)heap.mapped_bytes;
+	sample->v[METRIC_HEAP_BLOCKS] = (double)heap.in_use_blocks;
+}
+
+/* Between two walks: are the blocks for which the heap grew still there? */
+static void recheck_blocks(struct target *t)
+{
+	struct heap_block blocks[SITES_FOLLOWED];
+	size_t count = t->sites && t->walker ? site_table_blocks(t->sites, true, blocks, SITES_FOLLOWED) : 0;
+
+	if (count > 0 && heap_recheck(t->walker, t->mem, blocks, count) >= 0)
+		site_table_seen(t->sites, blocks, count);
+}
+
+void look_heap(struct target *t, struct sample *sample, uint64_t now_ns, bool final)
+{
+	uint64_t begin = clock_self_cpu_ns();
+
+	if (t->rungs[RUNG_HEAP].off || !t->mem)
+		return;
+	recheck_blocks(t);
+	if (!(final ? rung_affordable(t, RUNG_HEAP, now_ns) : rung_due(t, RUNG_HEAP, now_ns)))
+		return;
+	if (!t->walker) {
+		rung_done(t, RUNG_HEAP, clock_self_cpu_ns() - begin);
+		probe_heap(t);
+		if (!t->walker)
+			return;
+	}
+	walk_heap(t, sample, final);
+	rung_done(t, RUNG_HEAP, clock_self_cpu_ns() - begin);
+}
+
+/* ---- call sites ---- */
+
+static bool open_sites(struct target *t, struct err *err)
+{
+	struct session *s = t->session;
+	struct symbols_options options = { .pid = t->proc.id.pid, .proc_fd = t->proc.dir_fd, .debuginfod = s->options.debuginfod };
+	struct site_context context;
+
+	if (t->source)
+		return true;
+	if (!t->symbols && symbols_create(&options, &t->symbols) < 0)
+		return false;
+	if (!t->sites && site_table_create(&t->sites) < 0)
+		return false;
+	context = (struct site_context){ .pid = t->proc.id.pid, .tracer = s->tracer, .mem = t->mem, .walker = t->walker,
+					 .symbols = t->symbols, .table = t->sites, .cancel = signals_pending() };
+	return sites_stacks.open(&context, &t->source, err) >= 0;
+}
+
+/* The present rate of growth, over windows of half a second; 0 while memory does not grow. */
+static void measure_rate(struct target *t, double t_s)
+{
+	double rss = t->last.v[METRIC_RSS];
+
+	if (isnan(rss))
+		return;
+	if (isnan(t->mark_rss) || rss < t->mark_rss || t_s - t->opened_s < STARTUP_S) {
+		t->mark_rss = rss;
+		t->mark_t_s = t_s;
+	} else if (t_s - t->mark_t_s >= RATE_WINDOW_S) {
+		double grew = rss - t->mark_rss;
+
+		t->rate = grew >= GROWTH_MIN_BYTES ? grew / (t_s - t->mark_t_s) : 0.0;
+		/* A slow leak needs more than one window to show: keep the mark until it does, or five seconds. */
+		if (t->rate > 0.0 || t_s - t->mark_t_s > 5.0) {
+			t->mark_rss = rss;
+			t->mark_t_s = t_s;
+		}
+	}
+}
+
+static void refused_sites(struct target *t, int rc, const struct err *err)
+{
+	if (rc == -ESRCH || rc == -EAGAIN || rc == -EINTR)
+		return;
+	if (rc == -EPERM || rc == -EACCES)
+		t->rungs[RUNG_SITES].off = true;
+	session_gap_err(t->session, "sites", err);
+}
+
+void look_sites(struct target *t, uint64_t now_ns)
+{
+	struct session *s = t->session;
+	double t_s = session_time(s, now_ns), rss = t->last.v[METRIC_RSS], grew;
+	uint64_t begin = clock_self_cpu_ns();
+	struct site_budget budget = { .max_ns = LOOK_MAX_NS, .stop_max_ns = STOP_MAX_NS };
+	struct err why = ERR_INIT;
+	int rc;
+
+	measure_rate(t, t_s);
+	if (t->rungs[RUNG_SITES].off || !t->mem || t->rate <= 0.0 || !rung_due(t, RUNG_SITES, now_ns))
+		return;
+	/* The stall that one look may cause: what the rung's share of the budget allows for two seconds. */
+	budget.max_stall_ns = (uint64_t)(2.0 * s->options.budget_percent / 100.0 * rung_table[RUNG_SITES].share * (double)NS_PER_S);
+	if (!open_sites(t, &why)) {
+		refused_sites(t, -EPERM, &why);
+		return;
+	}
+	grew = isnan(t->sites_rss) || rss < t->sites_rss ? 0.0 : rss - t->sites_rss;
+	rc = t->source->ops->look(t->source, t_s, (uint64_t)grew, t->rate, &budget, &why);
+	t->sites_rss = rss;
+	s->cost.stops += budget.stops;
+	s->cost.stopped_ns_total += budget.spent_stall_ns;
+	if (budget.stopped_ns_max > s->cost.stopped_ns_max)
+		s->cost.stopped_ns_max = budget.stopped_ns_max;
+	if (budget.stops > 0 && s->listener.event)
+		s->listener.event(s->listener.arg, t_s, t->proc.id.pid, "stop", NULL, (double)budget.stopped_ns_max);
+	if (rc < 0)
+		refused_sites(t, rc, &why);
+	if (budget.stops == 0 && budget.retry_ns > 0)
+		rung_retry(t, RUNG_SITES, budget.retry_ns);
+	else
+		rung_done(t, RUNG_SITES, clock_self_cpu_ns() - begin + budget.spent_stall_ns);
+}
+
+/* ---- the running verdict ---- */
+
+static size_t read_limits(struct target *t, struct verdict_limit limits[LIMITS_MAX])
+{
+	uint64_t as = UINT64_MAX, data = UINT64_MAX, total, available;
+	struct cgroup_memory memory;
+	size_t n = 0;
+
+	if (t->session->options.limit_bytes > 0)
+		limits[n++] = (struct verdict_limit){ t->session->options.limit_bytes, "--limit", t->last.v[METRIC_RSS] };
+	if (t->cgroup.version != 0 && cgroup_read(&t->cgroup, &memory) >= 0 && memory.limit_bytes != UINT64_MAX &&
+	    memory.usage_bytes != UNKNOWN_U64) {
+		uint64_t cache = memory.inactive_file_bytes != UNKNOWN_U64 ? memory.inactive_file_bytes : 0;
+
+		limits[n++] = (struct verdict_limit){ memory.limit_bytes, "cgroup",
+						      (double)memory.usage_bytes - (double)cache };
+	}
+	if (proc_read_limits(&t->proc, &as, &data) >= 0 && as != UINT64_MAX)
+		limits[n++] = (struct verdict_limit){ as, "rlimit", t->last.v[METRIC_VIRTUAL] };
+	if (data != UINT64_MAX && !isnan(t->last.v[METRIC_ANON]))
+		limits[n++] = (struct verdict_limit){ data, "rlimit", t->last.v[METRIC_ANON] };
+	if (machine_memory(&total, &available) >= 0)
+		limits[n++] = (struct verdict_limit){ total, "machine", (double)total - (double)available };
+	return n;
+}
+
+static bool heap_is_foreign(const struct target *t)
+{
+	double anon = t->last.v[METRIC_ANON], mapped = t->last.v[METRIC_HEAP_MAPPED];
+
+	return !isnan(anon) && !isnan(mapped) && anon > 2.0 * mapped && anon - mapped > 8 << 20;
+}
+
+double growth_since_s(const struct target *t)
+{
+	double elapsed = t->last.t_s - t->opened_s, warm = elapsed * 0.2;
+
+	return t->opened_s + (warm < 30.0 ? warm : 30.0);
+}
+
+int judge(struct target *t, const char *top_site, struct arena *arena, struct verdict *ret)
+{
+	struct verdict_input input = {
+		.series = t->series, .pid = t->proc.id.pid, .now_s = t->last.t_s, .ended = t->info.exited || t->exiting, .from_start = t->from_start,
+		.heap = t->has_heap ? &t->heap : NULL, .foreign_heap = heap_is_foreign(t), .limits = t->limits,
+		.limit_count = t->limit_count, .rss_noise_bytes = t->rollup_noise_bytes, .hot_class_size = hot_class(t),
+		.classes_first = t->has_classes ? t->classes_first : NULL, .classes_last = t->has_classes ? t->classes_last : NULL,
+		.top_site_function = top_site,
+	};
+
+	return verdict_judge(&input, arena, ret);
+}
+
+void look_verdict(struct target *t, uint64_t now_ns, bool final)
+{
+	struct session *s = t->session;
+	struct verdict verdict = { 0 };
+	uint64_t begin = clock_self_cpu_ns();
+
+	if (!final && !rung_due(t, RUNG_VERDICT, now_ns))
+		return;
+	if (!t->gone)
+		t->limit_count = read_limits(t, t->limits);
+	arena_reset(&t->verdict_spare);
+	if (judge(t, NULL, &t->verdict_spare, &verdict) < 0)
+		return;
+	bool changed = !t->has_verdict || verdict_changed(&t->verdict, &verdict);
+	struct arena swap = t->verdict_arena;
+	t->verdict_arena = t->verdict_spare;
+	t->verdict_spare = swap;
+	t->verdict = verdict;
+	t->has_verdict = true;
+	if (changed && s->listener.verdict)
+		s->listener.verdict(s->listener.arg, t->last.t_s, t->proc.id.pid, &t->verdict);
+	rung_done(t, RUNG_VERDICT, clock_self_cpu_ns() - begin);
+}
