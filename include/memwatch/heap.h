@@ -21,26 +21,26 @@
 
 enum heap_block_state { HEAP_BLOCK_UNKNOWN, HEAP_BLOCK_IN_USE, HEAP_BLOCK_FREE };
 
-struct heap_block {       /* one address to be looked up while the walk passes it */
-	uint64_t address; /* in: anywhere inside the block */
-	uint64_t start, size; /* out: the chunk that holds it; untouched where the walk did not come by */
+struct heap_block {                  /* one address to be looked up while the walk passes it */
+	uint64_t address;            /* in: anywhere inside the block */
+	uint64_t start, size;        /* out: the chunk that holds it; untouched where the walk did not come by */
 	enum heap_block_state state; /* out: free also in caches and top; UNKNOWN: the walk did not come by */
 	uint64_t content; /* out of recheck: hash of the first bytes that the program keeps in it; 0 unknown */
 };
 
 struct heap_walk_options {
-	struct heap_block *blocks;   /* ascending by address; NULL: none */
+	struct heap_block *blocks; /* ascending by address; NULL: none */
 	size_t block_count;
-	bool size_classes;    /* fill classes[] */
-	bool resident;        /* look up which free bytes are resident (costs a page-table scan) */
-	uint64_t max_bytes;   /* 0: all; else stop after that many bytes: complete = false, skipped counted */
+	bool size_classes;  /* fill classes[] */
+	bool resident;      /* look up which free bytes are resident (costs a page-table scan) */
+	uint64_t max_bytes; /* 0: all; else stop after that many bytes: complete = false, skipped counted */
 };
 
-struct heap_headroom { /* how far each arena is from asking the kernel for more: cheap, a few reads */
-	uint64_t top_bytes;   /* least of the arenas that have ever grown; UNKNOWN_U64 where there is none */
-	uint64_t in_use_hint; /* system_mem - top over all arenas: moves with growth; UNKNOWN_U64 */
+struct heap_headroom {         /* how far each arena is from asking the kernel for more: cheap, a few reads */
+	uint64_t top_bytes;    /* least of the arenas that have ever grown; UNKNOWN_U64 where there is none */
+	uint64_t in_use_hint;  /* system_mem - top over all arenas: moves with growth; UNKNOWN_U64 */
 	uint64_t mapped_bytes; /* system_mem over all arenas + mmapped blocks */
-	uint64_t main_end;    /* end of the main heap (the program break); 0 unknown */
+	uint64_t main_end;     /* end of the main heap (the program break); 0 unknown */
 };
 
 struct heap_walker;
@@ -52,8 +52,8 @@ struct heap_walker_ops {
 	 * mem. */
 	int (*probe)(struct mem *mem, struct heap_walker **ret, struct err *err);
 	/* One walk. Result arrays in the arena. 0, -ESRCH, -EAGAIN (structures not consistent now: try later), -errno. */
-	int (*walk)(struct heap_walker *w, struct mem *mem, const struct heap_walk_options *options, struct arena *arena,
-		    struct heap_stats *ret);
+	int (*walk)(struct heap_walker *w, struct mem *mem, const struct heap_walk_options *options,
+		    struct arena *arena, struct heap_stats *ret);
 	int (*headroom)(struct heap_walker *w, struct mem *mem, struct heap_headroom *ret); /* NULL: cannot */
 	/* Blocks found before (start, size): state becomes FREE where the block is no more or lies in a bin, stays IN_USE otherwise (a
 	 * block in a thread's cache looks in use: the next walk will tell). Cheap: two small reads a block, batched. NULL: cannot. */
@@ -61,9 +61,10 @@ struct heap_walker_ops {
 	/* An arena has just grown beyond `end`: which of the candidates (words from the registers and the stack of the thread that made it
 	 * grow) is the block that needed it? It is the one whose chunk reaches from before `end` to there or beyond. 1: *ret filled; 0:
 	 * none. NULL: cannot. */
-	int (*grown_block)(struct heap_walker *w, struct mem *mem, uint64_t end, const uint64_t *candidates, size_t count,
-			   struct heap_block *ret);
-	void (*describe)(struct heap_walker *w, struct arena *arena, struct named_part *ret); /* name, version, found_by */
+	int (*grown_block)(struct heap_walker *w, struct mem *mem, uint64_t end, const uint64_t *candidates,
+			   size_t count, struct heap_block *ret);
+	void (*describe)(struct heap_walker *w, struct arena *arena,
+			 struct named_part *ret); /* name, version, found_by */
 	void (*destroy)(struct heap_walker *w);
 };
 
@@ -77,12 +78,13 @@ extern const struct heap_walker_ops heap_glibc;
 
 /* Tries every walker; 1 found, 0 none, -errno. */
 must_check int heap_probe(struct mem *mem, struct heap_walker **ret, struct err *err);
-must_check int heap_walk(struct heap_walker *w, struct mem *mem, const struct heap_walk_options *options, struct arena *arena,
-			 struct heap_stats *ret);
+must_check int heap_walk(struct heap_walker *w, struct mem *mem, const struct heap_walk_options *options,
+			 struct arena *arena, struct heap_stats *ret);
 must_check int heap_headroom(struct heap_walker *w, struct mem *mem, struct heap_headroom *ret); /* -ENOTSUP */
-must_check int heap_grown_block(struct heap_walker *w, struct mem *mem, uint64_t end, const uint64_t *candidates, size_t count,
-				struct heap_block *ret); /* 1, 0, -ENOTSUP */
-must_check int heap_recheck(struct heap_walker *w, struct mem *mem, struct heap_block *blocks, size_t count); /* -ENOTSUP */
+must_check int heap_grown_block(struct heap_walker *w, struct mem *mem, uint64_t end, const uint64_t *candidates,
+				size_t count, struct heap_block *ret); /* 1, 0, -ENOTSUP */
+must_check int heap_recheck(struct heap_walker *w, struct mem *mem, struct heap_block *blocks,
+			    size_t count); /* -ENOTSUP */
 void heap_describe(struct heap_walker *w, struct arena *arena, struct named_part *ret);
 void heap_walker_destroy(struct heap_walker *w); /* NULL-safe */
 

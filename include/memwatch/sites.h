@@ -35,9 +35,9 @@ struct site_event {
 	bool exact;            /* see struct site */
 	bool in_heap;          /* an arena grew: the block that lies across `start` is the one that was asked for */
 	uint64_t block_start, block_size; /* in_heap: that block, where it was found at once; size 0: not yet */
-	uint64_t content;      /* hash of what the block holds, see struct heap_block; 0 unknown */
+	uint64_t content;                 /* hash of what the block holds, see struct heap_block; 0 unknown */
 	double t_s;
-	const char *source;    /* static text */
+	const char *source; /* static text */
 };
 
 /* This stack caused that event. 0 or -ENOMEM. */
@@ -75,8 +75,8 @@ struct site_query {
 	const struct heap_stats *heap; /* NULL: none */
 	size_t max;
 };
-must_check int site_table_report(struct site_table *t, const struct site_query *query, struct arena *arena, struct site **ret,
-				 size_t *ret_count);
+must_check int site_table_report(struct site_table *t, const struct site_query *query, struct arena *arena,
+				 struct site **ret, size_t *ret_count);
 uint64_t site_table_events(const struct site_table *t);
 
 struct site_context { /* what a source may use; borrowed */
@@ -89,11 +89,11 @@ struct site_context { /* what a source may use; borrowed */
 	volatile const int *cancel;
 };
 
-struct site_budget { /* what the session allows this look, and what it cost */
-	uint64_t max_ns;            /* wall time that the look may take */
-	uint64_t retry_ns;          /* out: nothing to see yet, call again in so long; 0: no wish */
-	uint64_t max_stall_ns;      /* time that threads of the target may be held, in sum */
-	uint64_t stop_max_ns;       /* one stop */
+struct site_budget {                                    /* what the session allows this look, and what it cost */
+	uint64_t max_ns;                                /* wall time that the look may take */
+	uint64_t retry_ns;                              /* out: nothing to see yet, call again in so long; 0: no wish */
+	uint64_t max_stall_ns;                          /* time that threads of the target may be held, in sum */
+	uint64_t stop_max_ns;                           /* one stop */
 	uint64_t spent_stall_ns, stops, stopped_ns_max; /* out */
 };
 
@@ -104,7 +104,8 @@ struct site_source_ops {
 	int (*open)(const struct site_context *context, struct site_source **ret, struct err *err);
 	/* A look while memory grows: grew_bytes since the last look, rate in bytes/s (0 unknown). May stop threads within the
 	 * budget; none is stopped on return. Blocks up to max_ns. 0, -ESRCH, -errno with the cause. */
-	int (*look)(struct site_source *s, double t_s, uint64_t grew_bytes, double rate, struct site_budget *budget, struct err *err);
+	int (*look)(struct site_source *s, double t_s, uint64_t grew_bytes, double rate, struct site_budget *budget,
+		    struct err *err);
 	void (*close)(struct site_source *s);
 };
 

@@ -10,8 +10,8 @@ const struct rung_info rung_table[RUNG_COUNT] = {
 	[RUNG_ROLLUP] = { "smaps_rollup", 500 * NS_PER_MS, 0.07 },
 	[RUNG_SMAPS] = { "smaps", 5000 * NS_PER_MS, 0.04 },
 	[RUNG_CGROUP] = { "cgroup", 1000 * NS_PER_MS, 0.02 },
-	[RUNG_HEAP] = { "heap", 100 * NS_PER_MS, 0.60 },
-	[RUNG_SITES] = { "sites", 50 * NS_PER_MS, 0.10 },
+	[RUNG_HEAP] = { "heap", 100 * NS_PER_MS, 0.50 },
+	[RUNG_SITES] = { "sites", 50 * NS_PER_MS, 0.20 },
 	[RUNG_CHILDREN] = { "children", 50 * NS_PER_MS, 0.03 },
 	[RUNG_VERDICT] = { "verdict", 500 * NS_PER_MS, 0.04 },
 };

@@ -8,10 +8,10 @@
 #include "session/private.h"
 
 #define PROBE_BACKOFF_MAX_NS (2000 * NS_PER_MS)
-#define RESIDENT_EVERY 8             /* walks between two that look up which free pages are resident */
+#define RESIDENT_EVERY 8 /* walks between two that look up which free pages are resident */
 #define RATE_WINDOW_S 0.5
-#define STARTUP_S 0.3                /* what a program maps while it starts is no growth */
-#define GROWTH_MIN_BYTES (16 << 10)  /* over one rate window: less is noise */
+#define STARTUP_S 0.3               /* what a program maps while it starts is no growth */
+#define GROWTH_MIN_BYTES (16 << 10) /* over one rate window: less is noise */
 #define LOOK_MAX_NS (60 * NS_PER_MS)
 #define STOP_MAX_NS (1 * NS_PER_MS)
 
@@ -34,7 +34,8 @@ static void probe_heap(struct target *t)
 		session_gap_err(t->session, "heap", &why);
 		t->rungs[RUNG_HEAP].off = true;
 	}
-	t->probe_backoff_ns = t->probe_backoff_ns * 2 < PROBE_BACKOFF_MAX_NS ? t->probe_backoff_ns * 2 : PROBE_BACKOFF_MAX_NS;
+	t->probe_backoff_ns =
+		t->probe_backoff_ns * 2 < PROBE_BACKOFF_MAX_NS ? t->probe_backoff_ns * 2 : PROBE_BACKOFF_MAX_NS;
 	if (rung_due(t, RUNG_HEAP, clock_now_ns()))
 		rung_retry(t, RUNG_HEAP, t->probe_backoff_ns);
 }
@@ -56,7 +57,8 @@ static void grow_classes(struct target *t, double t_s)
 		struct heap_size_class *c = &t->heap.classes[i];
 		double before = (double)t->class_base.in_use[heap_class_index(c->size)];
 
-		c->growth_per_s = t_s > t->class_base.t_s ? ((double)c->in_use_bytes - before) / (t_s - t->class_base.t_s) : NAN;
+		c->growth_per_s =
+			t_s > t->class_base.t_s ? ((double)c->in_use_bytes - before) / (t_s - t->class_base.t_s) : NAN;
 	}
 	if (isnan(t->class_base.t_s)) {
 		take_mark(&t->class_base, &t->heap, t_s);
@@ -86,8 +88,9 @@ static void walk_heap(struct target *t, struct sample *sample, bool final)
 	bool resident = final || t->rungs[RUNG_HEAP].runs % RESIDENT_EVERY == 0;
 	struct heap_block blocks[SITES_FOLLOWED];
 	size_t followed = t->sites ? site_table_blocks(t->sites, false, blocks, SITES_FOLLOWED) : 0;
-	struct heap_walk_options options = { .size_classes = true, .resident = resident, .blocks = blocks,
-					     .block_count = followed };
+	struct heap_walk_options options = {
+		.size_classes = true, .resident = resident, .blocks = blocks, .block_count = followed
+	};
 	struct heap_stats heap;
 	int rc;
 
@@ -97,8 +100,8 @@ static void walk_heap(struct target *t, struct sample *sample, bool final)
 		return; /* -EAGAIN: torn beyond use, the next one will do; -ESRCH: the loop learns it */
 	if (t->sites)
 		site_table_seen(t->sites, blocks, followed);
-	if (!resident && t->has_heap && t->heap.free_resident_bytes != UNKNOWN_U64 && heap.free_resident_bytes == UNKNOWN_U64 &&
-	    heap.free_bytes == t->heap.free_bytes)
+	if (!resident && t->has_heap && t->heap.free_resident_bytes != UNKNOWN_U64 &&
+	    heap.free_resident_bytes == UNKNOWN_U64 && heap.free_bytes == t->heap.free_bytes)
 		heap.free_resident_bytes = t->heap.free_resident_bytes;
 	struct arena swap = t->heap_arena;
 	t->heap_arena = t->heap_spare;
@@ -147,7 +150,9 @@ void look_heap(struct target *t, struct sample *sample, uint64_t now_ns, bool fi
 static bool open_sites(struct target *t, struct err *err)
 {
 	struct session *s = t->session;
-	struct symbols_options options = { .pid = t->proc.id.pid, .proc_fd = t->proc.dir_fd, .debuginfod = s->options.debuginfod };
+	struct symbols_options options = { .pid = t->proc.id.pid,
+					   .proc_fd = t->proc.dir_fd,
+					   .debuginfod = s->options.debuginfod };
 	struct site_context context;
 
 	if (t->source)
@@ -156,8 +161,13 @@ static bool open_sites(struct target *t, struct err *err)
 		return false;
 	if (!t->sites && site_table_create(&t->sites) < 0)
 		return false;
-	context = (struct site_context){ .pid = t->proc.id.pid, .tracer = s->tracer, .mem = t->mem, .walker = t->walker,
-					 .symbols = t->symbols, .table = t->sites, .cancel = signals_pending() };
+	context = (struct site_context){ .pid = t->proc.id.pid,
+					 .tracer = s->tracer,
+					 .mem = t->mem,
+					 .walker = t->walker,
+					 .symbols = t->symbols,
+					 .table = t->sites,
+					 .cancel = signals_pending() };
 	return sites_stacks.open(&context, &t->source, err) >= 0;
 }
 
@@ -205,7 +215,8 @@ void look_sites(struct target *t, uint64_t now_ns)
 	if (t->rungs[RUNG_SITES].off || !t->mem || t->rate <= 0.0 || !rung_due(t, RUNG_SITES, now_ns))
 		return;
 	/* The stall that one look may cause: what the rung's share of the budget allows for two seconds. */
-	budget.max_stall_ns = (uint64_t)(2.0 * s->options.budget_percent / 100.0 * rung_table[RUNG_SITES].share * (double)NS_PER_S);
+	budget.max_stall_ns =
+		(uint64_t)(2.0 * s->options.budget_percent / 100.0 * rung_table[RUNG_SITES].share * (double)NS_PER_S);
 	if (!open_sites(t, &why)) {
 		refused_sites(t, -EPERM, &why);
 		return;
@@ -236,7 +247,8 @@ static size_t read_limits(struct target *t, struct verdict_limit limits[LIMITS_M
 	size_t n = 0;
 
 	if (t->session->options.limit_bytes > 0)
-		limits[n++] = (struct verdict_limit){ t->session->options.limit_bytes, "--limit", t->last.v[METRIC_RSS] };
+		limits[n++] =
+			(struct verdict_limit){ t->session->options.limit_bytes, "--limit", t->last.v[METRIC_RSS] };
 	if (t->cgroup.version != 0 && cgroup_read(&t->cgroup, &memory) >= 0 && memory.limit_bytes != UINT64_MAX &&
 	    memory.usage_bytes != UNKNOWN_U64) {
 		uint64_t cache = memory.inactive_file_bytes != UNKNOWN_U64 ? memory.inactive_file_bytes : 0;
@@ -270,10 +282,19 @@ double growth_since_s(const struct target *t)
 int judge(struct target *t, const char *top_site, struct arena *arena, struct verdict *ret)
 {
 	struct verdict_input input = {
-		.series = t->series, .pid = t->proc.id.pid, .now_s = t->last.t_s, .ended = t->info.exited || t->exiting, .from_start = t->from_start,
-		.heap = t->has_heap ? &t->heap : NULL, .foreign_heap = heap_is_foreign(t), .limits = t->limits,
-		.limit_count = t->limit_count, .rss_noise_bytes = t->rollup_noise_bytes, .hot_class_size = hot_class(t),
-		.classes_first = t->has_classes ? t->classes_first : NULL, .classes_last = t->has_classes ? t->classes_last : NULL,
+		.series = t->series,
+		.pid = t->proc.id.pid,
+		.now_s = t->last.t_s,
+		.ended = t->info.exited || t->exiting,
+		.from_start = t->from_start,
+		.heap = t->has_heap ? &t->heap : NULL,
+		.foreign_heap = heap_is_foreign(t),
+		.limits = t->limits,
+		.limit_count = t->limit_count,
+		.rss_noise_bytes = t->rollup_noise_bytes,
+		.hot_class_size = hot_class(t),
+		.classes_first = t->has_classes ? t->classes_first : NULL,
+		.classes_last = t->has_classes ? t->classes_last : NULL,
 		.top_site_function = top_site,
 	};
 

@@ -34,6 +34,14 @@ static int observe_statm(struct target *t, struct sample *sample)
 	return 0;
 }
 
+static void tell_change(struct target *t, const char *event, double value)
+{
+	const struct session_listener *l = &t->session->listener;
+
+	if (l->event)
+		l->event(l->arg, session_time(t->session, 0), t->proc.id.pid, event, NULL, value);
+}
+
 static int observe_stat(struct target *t, struct sample *sample)
 {
 	struct stat_line stat;
@@ -47,6 +55,8 @@ static int observe_stat(struct target *t, struct sample *sample)
 	sample->v[METRIC_CPU] = (double)(stat.utime_ticks + stat.stime_ticks) / (double)t->proc.ticks_per_s;
 	if (t->start_stack != 0 && stat.start_stack != 0 && stat.start_stack != t->start_stack && !t->standing)
 		return -ESTALE; /* the process runs another program now */
+	if (stat.threads != t->info.threads)
+		tell_change(t, "thread", (double)stat.threads);
 	t->info.threads = stat.threads;
 	/* programs name their workers behind the fork: prctl(PR_SET_NAME) */
 	if (!t->info.comm || strcmp(t->info.comm, stat.comm) != 0) {
@@ -64,6 +74,7 @@ static int observe_status(struct target *t, struct sample *sample)
 	if (rc < 0)
 		return rc;
 	put(sample, METRIC_SWAP, status.vm_swap_bytes);
+	put(sample, METRIC_SHMEM, status.rss_shmem_bytes);
 	rise_peak(t, status.vm_hwm_bytes);
 	return 0;
 }
@@ -100,6 +111,18 @@ static int observe_fds(struct target *t, struct sample *sample)
 	return rc;
 }
 
+/* What is resident and neither anonymous nor shared memory. */
+static void put_file(const struct target *t, struct sample *sample, const struct region_totals *totals)
+{
+	double shmem = isnan(sample->v[METRIC_SHMEM]) ? t->last.v[METRIC_SHMEM] : sample->v[METRIC_SHMEM];
+	double rest;
+
+	if (totals->rss_bytes == UNKNOWN_U64 || totals->anon_bytes == UNKNOWN_U64)
+		return;
+	rest = (double)totals->rss_bytes - (double)totals->anon_bytes - (isnan(shmem) ? 0.0 : shmem);
+	sample->v[METRIC_FILE] = rest > 0.0 ? rest : 0.0;
+}
+
 static int observe_rollup(struct target *t, struct sample *sample)
 {
 	struct region_totals totals;
@@ -118,9 +141,7 @@ static int observe_rollup(struct target *t, struct sample *sample)
 	put(sample, METRIC_ANON, totals.anon_bytes);
 	put(sample, METRIC_SWAP, totals.swap_bytes);
 	put(sample, METRIC_LAZY_FREE, totals.lazy_free_bytes);
-	if (totals.rss_bytes != UNKNOWN_U64 && totals.anon_bytes != UNKNOWN_U64 &&
-	    totals.rss_bytes >= totals.anon_bytes)
-		put(sample, METRIC_FILE, totals.rss_bytes - totals.anon_bytes);
+	put_file(t, sample, &totals);
 	/* statm may lag behind the page tables: what differs is its noise floor. */
 	if (totals.rss_bytes != UNKNOWN_U64 && !isnan(t->last.v[METRIC_RSS])) {
 		struct statm statm;
@@ -156,7 +177,6 @@ static int observe_smaps(struct target *t, struct sample *sample)
 			t->classes_first[i] = classes[i];
 	t->has_classes = true;
 	put(sample, METRIC_STACK, classes[REGION_STACK].rss_bytes);
-	put(sample, METRIC_SHMEM, classes[REGION_SHMEM].rss_bytes);
 	return 0;
 }
 
@@ -165,8 +185,12 @@ static int observe_cgroup(struct target *t, struct sample *sample)
 	struct cgroup_memory memory;
 	struct psi psi;
 
-	if (t->cgroup.version != 0 && cgroup_read(&t->cgroup, &memory) >= 0)
+	if (t->cgroup.version != 0 && cgroup_read(&t->cgroup, &memory) >= 0) {
 		put(sample, METRIC_CGROUP, memory.usage_bytes);
+		if (memory.limit_bytes != t->cgroup_limit)
+			tell_change(t, "limit", memory.limit_bytes == UINT64_MAX ? NAN : (double)memory.limit_bytes);
+		t->cgroup_limit = memory.limit_bytes;
+	}
 	if (psi_read(&t->cgroup, &psi) >= 0)
 		sample->v[METRIC_PSI_SOME] = psi.some_avg10;
 	return 0;

@@ -81,7 +81,7 @@ struct target {
 	pid_t parent;
 	uint64_t start_stack; /* changes when the process executes another program */
 	uint64_t probe_backoff_ns;
-	uint64_t threads_seen;
+	uint64_t cgroup_limit; /* as last read; UINT64_MAX none */
 
 	struct sample last; /* newest known value of every metric */
 	uint64_t peak_rss_bytes;

@@ -26,7 +26,8 @@ static int copy_info(const struct target *t, struct arena *arena, struct target_
 	for (size_t i = 0; i < from->cmdline_count; i++)
 		cmdline[i] = arena_strdup(arena, from->cmdline[i]);
 	ret->cmdline = cmdline;
-	ret->allocator = (struct named_part){ arena_strdup(arena, from->allocator.name), arena_strdup(arena, from->allocator.version),
+	ret->allocator = (struct named_part){ arena_strdup(arena, from->allocator.name),
+					      arena_strdup(arena, from->allocator.version),
 					      arena_strdup(arena, from->allocator.found_by) };
 	ret->peak_rss_bytes = t->peak_rss_bytes;
 	return 0;
@@ -43,8 +44,11 @@ static int copy_heap(const struct heap_stats *from, struct arena *arena, struct 
 
 static int copy_sites(struct session *s, struct target *t, struct arena *arena, struct process_entry *entry)
 {
-	const struct site_query query = { .symbols = t->symbols, .since_s = growth_since_s(t), .until_s = t->last.t_s,
-					  .heap = t->has_heap ? &t->heap : NULL, .max = SITES_REPORTED };
+	const struct site_query query = { .symbols = t->symbols,
+					  .since_s = growth_since_s(t),
+					  .until_s = t->last.t_s,
+					  .heap = t->has_heap ? &t->heap : NULL,
+					  .max = SITES_REPORTED };
 	uint64_t events, given_back;
 	const char *gap;
 	int rc;
@@ -57,7 +61,8 @@ static int copy_sites(struct session *s, struct target *t, struct arena *arena, 
 	site_table_given_back(t->sites, growth_since_s(t), &events, &given_back);
 	if (entry->site_count == 0 && events > 0)
 		session_gap(s, "sites",
-			    "the heap grew while stacks were taken, but the blocks that it grew for were given back or are too "
+			    "the heap grew while stacks were taken, but the blocks that it grew for were given back or "
+			    "are too "
 			    "young to tell: many short-lived blocks hide the one that stays",
 			    "watch longer");
 	gap = symbols_gap(t->symbols, &s->gap_arena);
@@ -133,9 +138,12 @@ static int fill_session(struct session *s, struct snapshot *ret)
 		rungs[n++] = "heap";
 	if (t->sites && site_table_events(t->sites) > 0)
 		rungs[n++] = "sites";
-	ret->session = (struct session_info){ .started_wall_ns = s->begin_wall_ns, .duration_s = session_time(s, end),
-					      .samples = s->samples, .interval_ms = (double)s->options.interval_ns / 1e6,
-					      .rungs = rungs, .rung_count = n };
+	ret->session = (struct session_info){ .started_wall_ns = s->begin_wall_ns,
+					      .duration_s = session_time(s, end),
+					      .samples = s->samples,
+					      .interval_ms = (double)s->options.interval_ns / 1e6,
+					      .rungs = rungs,
+					      .rung_count = n };
 	ret->cost = s->cost;
 	ret->cost.cpu_s = (double)cpu * 1e-9;
 	ret->cost.cpu_percent = end > s->begin_ns ? 100.0 * (double)cpu / (double)(end - s->begin_ns) : NAN;
@@ -152,7 +160,8 @@ static int fill_gaps(struct session *s, struct snapshot *ret)
 	if (!info->gaps)
 		return -ENOMEM;
 	for (size_t i = 0; i < s->gap_count; i++)
-		info->gaps[i] = (struct gap){ arena_strdup(&ret->arena, s->gaps[i].rung), arena_strdup(&ret->arena, s->gaps[i].reason),
+		info->gaps[i] = (struct gap){ arena_strdup(&ret->arena, s->gaps[i].rung),
+					      arena_strdup(&ret->arena, s->gaps[i].reason),
 					      arena_strdup(&ret->arena, s->gaps[i].remedy) };
 	info->gap_count = s->gap_count;
 	return 0;
@@ -165,7 +174,10 @@ static void note_missing(struct session *s)
 	if (s->options.heap == HEAP_OFF)
 		session_gap(s, "heap", "switched off", "leave --heap out");
 	else if (!t->has_heap && !t->rungs[RUNG_HEAP].off)
-		session_gap(s, "heap", "no known allocator found in the target (glibc malloc is known), or it has not been used yet", NULL);
+		session_gap(
+			s, "heap",
+			"no known allocator found in the target (glibc malloc is known), or it has not been used yet",
+			NULL);
 	if (s->options.sites == SITES_OFF)
 		session_gap(s, "sites", "switched off", "leave --sites out");
 }

@@ -106,6 +106,7 @@ int target_open(struct session *s, pid_t pid, bool standing, struct target **ret
 	t->proc.dir_fd = t->proc.pid_fd = t->proc.statm_fd = t->proc.stat_fd = -1;
 	t->cgroup.dir_fd = -1;
 	t->peak_rss_bytes = UNKNOWN_U64;
+	t->cgroup_limit = UINT64_MAX;
 	arena_init(&t->heap_arena, HEAP_ARENA_BYTES, 0);
 	arena_init(&t->heap_spare, HEAP_ARENA_BYTES, 0);
 	arena_init(&t->verdict_arena, 8 << 10, 0);

@@ -20,28 +20,34 @@
 #define RETRY_MIN_NS (1 * NS_PER_MS)
 #define RETRY_MAX_NS (200 * NS_PER_MS)
 #define RESERVE_LOW_BYTES 4096.0
-#define AHEAD_FIRST_S 0.02             /* listen this long before the reserve is expected to end; */
-#define AHEAD_MIN_S 0.002              /* shorter where too many other calls are made meanwhile, */
-#define AHEAD_MAX_S 0.06               /* longer where the end came sooner than expected: memory is taken in bursts */
+#define AHEAD_FIRST_S 0.02 /* listen this long before the reserve is expected to end; */
+#define AHEAD_MIN_S 0.002  /* shorter where too many other calls are made meanwhile, */
+#define AHEAD_MAX_S 0.06   /* longer where the end came sooner than expected: memory is taken in bursts */
+#define CALLS_RECENT_NS (30 * NS_PER_S)
+#define CALLS_FIRST_NS (3 * NS_PER_S) /* of watching before the first statistical look */
+#define SYMBOLS_FRESH_NS (2 * NS_PER_S)
+#define LOOK_BYTES (192 << 10) /* copied in one look */
 #define ELSEWHERE_BYTES (256 << 10)
 #define BURST_FADE 0.95
-#define MISSED_BYTES (32 << 10)        /* a reserve that is larger than before by so much was renewed behind our back */
-#define STOP_COST_NS (40 * NS_PER_US)  /* of one system call that is let pass: two stops of one thread */
-#define EVENTS_MAX 8                   /* of one look, and not long after the first: they are looked at while they are fresh */
+#define MISSED_BYTES (32 << 10)       /* a reserve that is larger than before by so much was renewed behind our back */
+#define STOP_COST_NS (40 * NS_PER_US) /* of one system call that is let pass: two stops of one thread */
+#define EVENTS_MAX 8 /* of one look, and not long after the first: they are looked at while they are fresh */
 #define LINGER_NS (5 * NS_PER_MS)
-#define SETTLE_NS (1500 * NS_PER_US)   /* in which the program fills the block that it has just got */
+#define SETTLE_NS (1500 * NS_PER_US) /* in which the program fills the block that it has just got */
 #define CANDIDATE_WORDS 192
 #define LISTEN_MAX_NS (60 * NS_PER_MS)
-#define TOUCH_BYTES (1 << 20)          /* growth without any call that is worth a statistical look */
+#define TOUCH_BYTES (1 << 20) /* growth without any call that is worth a statistical look */
 
 struct stacks {
 	struct site_context context;
-	struct arena arena; /* copies of one look */
+	struct arena arena;  /* copies of one look */
+	uint64_t caught_ns;  /* when growth by a call was seen last; at first, when this began */
+	uint64_t symbols_ns; /* when the mappings were read last */
 	double ahead_s;
-	double burst_bytes;         /* by how much a reserve has fallen between two looks, the larger ones remembered longer */
-	uint64_t hint;              /* bytes handed out of all arenas at the last look, about */
-	double idle_bytes;          /* growth expected while listening in vain: it needs no calls */
-	double arenas_grew;         /* by how much that rose while carried_bytes built up */
+	double burst_bytes; /* by how much a reserve has fallen between two looks, the larger ones remembered longer */
+	uint64_t hint;      /* bytes handed out of all arenas at the last look, about */
+	double idle_bytes;  /* growth expected while listening in vain: it needs no calls */
+	double arenas_grew; /* by how much that rose while carried_bytes built up */
 	uint64_t top_bytes, top_ns; /* the smallest reserve at the last look; top_ns 0: none */
 	double carried_bytes;       /* growth that no look has attributed yet */
 };
@@ -58,6 +64,7 @@ static int stacks_open(const struct site_context *context, struct site_source **
 	}
 	s->context = *context;
 	s->ahead_s = AHEAD_FIRST_S;
+	s->caught_ns = clock_now_ns() - CALLS_RECENT_NS + CALLS_FIRST_NS;
 	arena_init(&s->arena, 64 << 10, 4 << 20);
 	source->ops = &sites_stacks;
 	source->arg = s;
@@ -133,6 +140,13 @@ static int add_stack(struct stacks *s, const struct thread_stack *stack, const s
 	struct unwind_stack unwound;
 	int rc = unwind_thread(s->context.symbols, stack, &unwound);
 
+	/* Reading the mappings costs as much as all the rest: only when a stack leads into something unknown, or now and then. */
+	if (rc >= 0 && (unwound.end != FRAME_OK || clock_now_ns() - s->symbols_ns > SYMBOLS_FRESH_NS)) {
+		s->symbols_ns = clock_now_ns();
+		rc = symbols_update(s->context.symbols, s->context.mem);
+		if (rc >= 0)
+			rc = unwind_thread(s->context.symbols, stack, &unwound);
+	}
 	if (rc < 0)
 		return rc;
 	return site_table_add(s->context.table, &unwound, event);
@@ -167,7 +181,7 @@ static int add_events(struct stacks *s, const struct catch_result *caught, doubl
 {
 	struct site_event events[EVENTS_MAX];
 	double asked = 0.0, weight;
-	int rc;
+	int rc = 0;
 
 	for (size_t i = 0; i < caught->event_count; i++)
 		asked += (double)(caught->events[i].end - caught->events[i].start);
@@ -178,7 +192,11 @@ static int add_events(struct stacks *s, const struct catch_result *caught, doubl
 		const struct growth_event *e = &caught->events[i];
 
 		events[i] = (struct site_event){
-			.start = e->start, .end = e->end, .exact = true, .t_s = t_s, .source = sites_stacks.name,
+			.start = e->start,
+			.end = e->end,
+			.exact = true,
+			.t_s = t_s,
+			.source = sites_stacks.name,
 			.weight_bytes = (uint64_t)(weight * (double)(e->end - e->start) / asked),
 			.in_heap = e->call == GROWTH_BRK || e->call == GROWTH_MPROTECT,
 		};
@@ -186,7 +204,6 @@ static int add_events(struct stacks *s, const struct catch_result *caught, doubl
 			nap(SETTLE_NS);
 		find_block(s, e, &events[i]);
 	}
-	rc = symbols_update(s->context.symbols, s->context.mem);
 	for (size_t i = 0; rc >= 0 && i < caught->event_count; i++)
 		rc = add_stack(s, &caught->events[i].stack, &events[i]);
 	return rc;
@@ -199,14 +216,16 @@ static bool seen_running(const struct thread_stack *stack)
 
 static int look_at_running(struct stacks *s, double t_s, struct site_budget *budget, struct err *err)
 {
-	struct capture_options options = { .deadline_ns = budget->stop_max_ns, .running_only = true, .max_threads = 16 };
+	struct capture_options options = { .deadline_ns = budget->stop_max_ns,
+					   .running_only = true,
+					   .max_threads = 16 };
 	struct site_event event = { .t_s = t_s, .source = sites_stacks.name };
 	struct capture capture;
 	size_t usable = 0;
 	int rc;
 
 	arena_reset(&s->arena);
-	rc = arena_prepare(&s->arena, 512 << 10);
+	rc = arena_prepare(&s->arena, LOOK_BYTES);
 	if (rc < 0)
 		return rc;
 	rc = tracer_capture(s->context.tracer, s->context.pid, s->context.mem, &options, &s->arena, &capture, err);
@@ -229,12 +248,14 @@ static int look_at_running(struct stacks *s, double t_s, struct site_budget *bud
 	return rc;
 }
 
-static int stacks_look(struct site_source *source, double t_s, uint64_t grew_bytes, double rate, struct site_budget *budget,
-		       struct err *err)
+static int stacks_look(struct site_source *source, double t_s, uint64_t grew_bytes, double rate,
+		       struct site_budget *budget, struct err *err)
 {
 	struct stacks *s = source->arg;
 	uint64_t deadline = clock_now_ns() + budget->max_ns, calls = budget->max_stall_ns / STOP_COST_NS;
-	struct catch_options options = { .max_events = EVENTS_MAX, .linger_ns = LINGER_NS, .min_bytes = 4096, .cancel = s->context.cancel };
+	struct catch_options options = {
+		.max_events = EVENTS_MAX, .linger_ns = LINGER_NS, .min_bytes = 4096, .cancel = s->context.cancel
+	};
 	struct catch_result caught = { 0 };
 	int rc;
 
@@ -243,7 +264,7 @@ static int stacks_look(struct site_source *source, double t_s, uint64_t grew_byt
 	if (rc <= 0)
 		return rc;
 	arena_reset(&s->arena);
-	rc = arena_prepare(&s->arena, 512 << 10);
+	rc = arena_prepare(&s->arena, LOOK_BYTES);
 	if (rc < 0)
 		return rc;
 	options.max_calls = (uint32_t)(calls < 16 ? 16 : calls > 4096 ? 4096 : calls);
@@ -262,13 +283,19 @@ static int stacks_look(struct site_source *source, double t_s, uint64_t grew_byt
 	s->top_ns = 0; /* what comes next is another reserve */
 	if (caught.gave_up && s->ahead_s > AHEAD_MIN_S)
 		s->ahead_s *= 0.5;
-	if (caught.event_count > 0)
+	if (caught.event_count > 0) {
+		s->caught_ns = clock_now_ns();
 		return add_events(s, &caught, t_s);
+	}
 	if (!caught.gave_up)
 		s->idle_bytes += rate * (double)caught.listened_ns * 1e-9;
-	if (s->carried_bytes >= TOUCH_BYTES && s->idle_bytes >= TOUCH_BYTES)
+	/* Never beside growth by calls: who merely runs would then be blamed for what others take. */
+	if (s->carried_bytes >= TOUCH_BYTES && s->idle_bytes >= TOUCH_BYTES &&
+	    clock_now_ns() - s->caught_ns > CALLS_RECENT_NS)
 		return look_at_running(s, t_s, budget, err);
 	return 0;
 }
 
-const struct site_source_ops sites_stacks = { .name = "stacks", .open = stacks_open, .look = stacks_look, .close = stacks_close };
+const struct site_source_ops sites_stacks = {
+	.name = "stacks", .open = stacks_open, .look = stacks_look, .close = stacks_close
+};

@@ -22,17 +22,17 @@ struct stack_entry {
 };
 
 #define CHECKS_ENOUGH 6
-#define OLD_MIN_S 0.5   /* a block younger than this, or than that share of the time watched, has proven nothing */
+#define OLD_MIN_S 0.5 /* a block younger than this, or than that share of the time watched, has proven nothing */
 #define OLD_SHARE 0.15
-#define WEAK_SHARE 0.5  /* a stack's weak survivors count where so many of its blocks stay */
+#define WEAK_SHARE 0.5 /* a stack's weak survivors count where so many of its blocks stay */
 
 struct event {
 	uint32_t stack;
 	bool exact;
 	bool weight_only;
-	bool in_heap;    /* block, seen: see site_table_seen() */
-	uint8_t checks;  /* looks that found the block in use, up to CHECKS_ENOUGH */
-	float survive; /* part of the range that is still there, 0..1 */
+	bool in_heap;   /* block, seen: see site_table_seen() */
+	uint8_t checks; /* looks that found the block in use, up to CHECKS_ENOUGH */
+	float survive;  /* part of the range that is still there, 0..1 */
 	double t_s;
 	double weight;
 	uint64_t start, end;
@@ -149,7 +149,9 @@ static void thin_events(struct site_table *t)
 			double sum = before->weight + e->weight;
 
 			before->survive = sum > 0.0 ? (float)((before->weight * (double)before->survive +
-							       e->weight * (double)e->survive) / sum) : 0.0F;
+							       e->weight * (double)e->survive) /
+							      sum) :
+						      0.0F;
 			before->weight = sum;
 			before->weight_only = true;
 			continue;
@@ -186,11 +188,18 @@ int site_table_add(struct site_table *t, const struct unwind_stack *stack, const
 		thin_events(t);
 	if (vec_reserve(&t->events, &t->event_cap, t->event_count + 1, sizeof(*t->events)) < 0)
 		return -ENOMEM;
-	t->events[t->event_count++] = (struct event){ .stack = index, .exact = event->exact, .weight_only = end <= start,
-						      .in_heap = event->in_heap && end > start, .survive = 1.0F,
-						      .t_s = event->t_s, .weight = (double)event->weight_bytes,
-						      .start = start, .end = end, .block_start = event->block_start,
-						      .block_size = event->block_size, .content = event->content };
+	t->events[t->event_count++] = (struct event){ .stack = index,
+						      .exact = event->exact,
+						      .weight_only = end <= start,
+						      .in_heap = event->in_heap && end > start,
+						      .survive = 1.0F,
+						      .t_s = event->t_s,
+						      .weight = (double)event->weight_bytes,
+						      .start = start,
+						      .end = end,
+						      .block_start = event->block_start,
+						      .block_size = event->block_size,
+						      .content = event->content };
 	t->total++;
 	return 0;
 }
@@ -243,7 +252,9 @@ size_t site_table_blocks(const struct site_table *t, bool known_only, struct hea
 
 		if (!e->in_heap || e->survive <= 0.0F || (known_only && e->block_size == 0))
 			continue;
-		ret[count++] = (struct heap_block){ .address = block_address(e), .start = e->block_start, .size = e->block_size,
+		ret[count++] = (struct heap_block){ .address = block_address(e),
+						    .start = e->block_start,
+						    .size = e->block_size,
 						    .state = known_only ? HEAP_BLOCK_IN_USE : HEAP_BLOCK_UNKNOWN };
 	}
 	qsort(ret, count, sizeof(*ret), compare_block);
@@ -317,7 +328,8 @@ static enum standing standing(const struct site_table *t, const struct event *e,
 struct rank { /* sums of one stack, later of one printed site */
 	uint32_t stack;
 	double bytes, allocated, exact_weight;
-	double judged, weak; /* weight of events that are old enough to tell, and of those that stayed but may be other blocks */
+	double judged,
+		weak; /* weight of events that are old enough to tell, and of those that stayed but may be other blocks */
 	uint64_t events;
 };
 
@@ -328,7 +340,7 @@ static int compare_rank(const void *a, const void *b)
 	return (x->bytes < y->bytes) - (x->bytes > y->bytes);
 }
 
-struct judged { /* what the first pass finds */
+struct judged {             /* what the first pass finds */
 	struct rank *ranks; /* by stack */
 	bool any_sure;      /* some block in the heap stayed beyond doubt */
 	bool exact_only;
@@ -348,7 +360,8 @@ static bool follows_class(const struct event *e)
 }
 
 /* Weak survivors count only where nothing better is known, and only for stacks whose blocks mostly stay. */
-static bool counts(const struct site_table *t, const struct event *e, const struct site_query *q, const struct judged *j)
+static bool counts(const struct site_table *t, const struct event *e, const struct site_query *q,
+		   const struct judged *j)
 {
 	const struct rank *r = &j->ranks[e->stack];
 	enum standing s = standing(t, e, q);
@@ -356,7 +369,8 @@ static bool counts(const struct site_table *t, const struct event *e, const stru
 	return s == STANDING_SURE || (s == STANDING_WEAK && !j->any_sure && r->weak >= WEAK_SHARE * r->judged);
 }
 
-static void scale_classes(const struct site_table *t, const struct site_query *q, const struct judged *j, struct class_scale *ret)
+static void scale_classes(const struct site_table *t, const struct site_query *q, const struct judged *j,
+			  struct class_scale *ret)
 {
 	double seconds = q->until_s - q->since_s, weight[HEAP_CLASS_COUNT] = { 0 };
 
@@ -407,7 +421,8 @@ static void judge_stacks(const struct site_table *t, const struct site_query *q,
 }
 
 /* Second pass: sums by stack; returns how many stacks have anything. */
-static size_t sum_events(const struct site_table *t, const struct site_query *q, const struct class_scale *scale, struct judged *j)
+static size_t sum_events(const struct site_table *t, const struct site_query *q, const struct class_scale *scale,
+			 struct judged *j)
 {
 	size_t count = 0;
 
@@ -496,7 +511,8 @@ static void finish_sites(struct site *sites, size_t count, double total, double 
 	}
 }
 
-int site_table_report(struct site_table *t, const struct site_query *q, struct arena *arena, struct site **ret, size_t *ret_count)
+int site_table_report(struct site_table *t, const struct site_query *q, struct arena *arena, struct site **ret,
+		      size_t *ret_count)
 {
 	cleanup_free struct rank *ranks = calloc(t->stack_count ? t->stack_count : 1, sizeof(*ranks));
 	struct judged judged = { .ranks = ranks };
@@ -521,8 +537,10 @@ int site_table_report(struct site_table *t, const struct site_query *q, struct a
 	if (!sites)
 		return -ENOMEM;
 	for (size_t i = 0; i < named && ranks[i].bytes >= 1.0; i++) {
-		struct site site = { .bytes = (uint64_t)ranks[i].bytes, .allocated_bytes = (uint64_t)ranks[i].allocated,
-				     .blocks = UNKNOWN_U64, .exact = ranks[i].exact_weight >= ranks[i].allocated * 0.5,
+		struct site site = { .bytes = (uint64_t)ranks[i].bytes,
+				     .allocated_bytes = (uint64_t)ranks[i].allocated,
+				     .blocks = UNKNOWN_U64,
+				     .exact = ranks[i].exact_weight >= ranks[i].allocated * 0.5,
 				     .source = t->stacks[ranks[i].stack].source };
 		int rc = name_frames(&t->stacks[ranks[i].stack], q->symbols, arena, &site);
 

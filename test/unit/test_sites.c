@@ -62,8 +62,12 @@ static struct unwind_stack stack_of(void (*function)(void), uint64_t offset)
 
 static void add_stack(const struct unwind_stack *stack, uint64_t start, uint64_t bytes, bool exact, double t_s)
 {
-	struct site_event event = { .start = start, .end = start ? start + bytes : 0, .weight_bytes = bytes, .exact = exact,
-				    .t_s = t_s, .source = "stacks" };
+	struct site_event event = { .start = start,
+				    .end = start ? start + bytes : 0,
+				    .weight_bytes = bytes,
+				    .exact = exact,
+				    .t_s = t_s,
+				    .source = "stacks" };
 
 	ck_assert_int_eq(site_table_add(table, stack, &event), 0);
 }
@@ -77,8 +81,9 @@ static void add(void (*function)(void), uint64_t start, uint64_t bytes, bool exa
 
 static size_t report_with(const struct heap_stats *heap, double since_s, struct site **ret)
 {
-	const struct site_query query = { .symbols = symbols, .since_s = since_s, .until_s = since_s + 10.0, .heap = heap,
-					  .max = 20 };
+	const struct site_query query = {
+		.symbols = symbols, .since_s = since_s, .until_s = since_s + 10.0, .heap = heap, .max = 20
+	};
 	size_t count = 0;
 
 	ck_assert_int_eq(site_table_report(table, &query, &arena, ret, &count), 0);
@@ -214,8 +219,15 @@ END_TEST
 static void add_in_heap(void (*function)(void), uint64_t start, uint64_t size)
 {
 	struct unwind_stack stack = stack_of(function, 0);
-	struct site_event event = { .start = start, .end = start + MIB, .weight_bytes = MIB, .exact = true, .in_heap = true,
-				    .t_s = 1.0, .source = "stacks", .block_start = start - 64, .block_size = size,
+	struct site_event event = { .start = start,
+				    .end = start + MIB,
+				    .weight_bytes = MIB,
+				    .exact = true,
+				    .in_heap = true,
+				    .t_s = 1.0,
+				    .source = "stacks",
+				    .block_start = start - 64,
+				    .block_size = size,
 				    .content = CONTENT };
 
 	ck_assert_int_eq(site_table_add(table, &stack, &event), 0);
@@ -279,7 +291,8 @@ START_TEST(changed_content_needs_a_stack_that_keeps)
 	ck_assert_uint_eq(report(0.0, &sites), 1);
 	ck_assert_uint_eq(sites[0].bytes, 2 * MIB);
 	used[1].state = HEAP_BLOCK_FREE;
-	used[2].content = CONTENT + 1; /* two of three stay, both changed: an object that is written to while it is kept */
+	used[2].content =
+		CONTENT + 1; /* two of three stay, both changed: an object that is written to while it is kept */
 	walk_finds(used, 3);
 	ck_assert_uint_eq(report(0.0, &sites), 1);
 	ck_assert_uint_eq(sites[0].bytes, 2 * MIB);

@@ -78,7 +78,8 @@ int glibc_recheck(struct heap_walker *walker, struct mem *mem, struct heap_block
 
 		for (size_t i = 0; i < n; i++) {
 			const struct heap_block *b = &blocks[from + i];
-			size_t room = b->size - 8 - CHUNK_HEADER; /* a block reaches 8 bytes into the next chunk's header */
+			size_t room =
+				b->size - 8 - CHUNK_HEADER; /* a block reaches 8 bytes into the next chunk's header */
 
 			pieces[3 * i] = (struct mem_piece){ b->start + 8, &looks[i].head, 8, 0 };
 			pieces[3 * i + 1] = (struct mem_piece){ b->start + b->size + 8, &looks[i].next_head, 8, 0 };
@@ -110,8 +111,8 @@ static bool reaches(struct mem *mem, uint64_t start, uint64_t end, struct heap_b
 }
 
 /* sysmalloc() keeps the old top, which becomes the block, in a register or on its stack while it asks for more. */
-int glibc_grown_block(struct heap_walker *walker, struct mem *mem, uint64_t end, const uint64_t *candidates, size_t count,
-		      struct heap_block *ret)
+int glibc_grown_block(struct heap_walker *walker, struct mem *mem, uint64_t end, const uint64_t *candidates,
+		      size_t count, struct heap_block *ret)
 {
 	(void)walker;
 	for (size_t i = 0; i < count; i++)

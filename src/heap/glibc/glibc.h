@@ -224,9 +224,10 @@ bool glibc_is_fence(struct glibc_walk *w, const struct glibc_span *s, uint64_t a
 int glibc_walk_mappings(struct glibc_walk *w, struct glibc_arena *main_arena);
 
 /* blocks.c: addresses that the caller wants to know about */
-uint64_t glibc_next_wanted(const struct glibc_walk *w, uint64_t from); /* the first at from or behind; UINT64_MAX: none */
-int glibc_grown_block(struct heap_walker *walker, struct mem *mem, uint64_t end, const uint64_t *candidates, size_t count,
-		      struct heap_block *ret);
+uint64_t glibc_next_wanted(const struct glibc_walk *w,
+			   uint64_t from); /* the first at from or behind; UINT64_MAX: none */
+int glibc_grown_block(struct heap_walker *walker, struct mem *mem, uint64_t end, const uint64_t *candidates,
+		      size_t count, struct heap_block *ret);
 int glibc_recheck(struct heap_walker *walker, struct mem *mem, struct heap_block *blocks, size_t count);
 void glibc_found_block(struct glibc_walk *w, uint64_t start, uint64_t size, bool in_use);
 
