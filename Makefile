@@ -52,9 +52,9 @@ victims: $(VICTIMS)
 bootstrap: ##  install what the build and the tests need (Debian, Ubuntu)
 	$(Q)scripts/bootstrap --if-needed
 
-demo: bootstrap ##       watch a leaking server for 12 seconds and print the verdict
+demo: bootstrap ##       watch a leaking server for 20 seconds and print the verdict
 	$(Q)$(MAKE) --no-print-directory all $(VICTIM_DIR)/demo_server
-	$(B)/memwatch run -- $(VICTIM_DIR)/demo_server 12
+	$(B)/memwatch run -- $(VICTIM_DIR)/demo_server 20
 
 check: bootstrap ##      everything: two compilers, unit, sanitizers, fuzz, layers, style, end to end
 	+$(Q)MAKE='$(MAKE)' scripts/check

@@ -54,7 +54,7 @@ must_check int site_table_add(struct site_table *t, const struct unwind_stack *s
 #define SITES_FOLLOWED 256
 size_t site_table_blocks(const struct site_table *t, bool known_only, struct heap_block *ret, size_t cap);
 void site_table_seen(struct site_table *t, const struct heap_block *blocks, size_t count);
-/* in_heap events since since_s, and how many of them were found to have been given back. */
+/* Exact events since since_s, and how many of them were found to have been given back. */
 void site_table_given_back(const struct site_table *t, double since_s, uint64_t *ret_events, uint64_t *ret_given_back);
 
 /* Drops what is no longer there: ranges outside the current writable mappings lose their bytes. */

@@ -12,6 +12,8 @@
 #define RATE_WINDOW_S 0.5
 #define STARTUP_S 0.3               /* what a program maps while it starts is no growth */
 #define GROWTH_MIN_BYTES (16 << 10) /* over one rate window: less is noise */
+#define KNOWN_EVENTS 32
+#define KNOWN_PAUSE_NS (500 * NS_PER_MS)
 #define LOOK_MAX_NS (60 * NS_PER_MS)
 #define STOP_MAX_NS (1 * NS_PER_MS)
 
@@ -202,6 +204,19 @@ static void refused_sites(struct target *t, int rc, const struct err *err)
 	session_gap_err(t->session, "sites", err);
 }
 
+/* Each look stops threads of the target: once it is clear who grows, a look now and then is enough to notice a change. */
+static void rest_when_known(struct target *t)
+{
+	uint64_t events, given_back, pause, now = clock_now_ns();
+
+	site_table_given_back(t->sites, growth_since_s(t), &events, &given_back);
+	if (events - given_back < KNOWN_EVENTS)
+		return;
+	pause = events - given_back < 4 * KNOWN_EVENTS ? KNOWN_PAUSE_NS : 4 * KNOWN_PAUSE_NS;
+	if (t->rungs[RUNG_SITES].due_ns < now + pause)
+		t->rungs[RUNG_SITES].due_ns = now + pause;
+}
+
 void look_sites(struct target *t, uint64_t now_ns)
 {
 	struct session *s = t->session;
@@ -236,6 +251,7 @@ void look_sites(struct target *t, uint64_t now_ns)
 		rung_retry(t, RUNG_SITES, budget.retry_ns);
 	else
 		rung_done(t, RUNG_SITES, clock_self_cpu_ns() - begin + budget.spent_stall_ns);
+	rest_when_known(t);
 }
 
 /* ---- the running verdict ---- */

@@ -298,7 +298,7 @@ void site_table_given_back(const struct site_table *t, double since_s, uint64_t 
 	uint64_t events = 0, given_back = 0;
 
 	for (size_t i = 0; i < t->event_count; i++) {
-		if (!t->events[i].in_heap || t->events[i].t_s < since_s)
+		if (!t->events[i].exact || t->events[i].t_s < since_s)
 			continue;
 		events++;
 		given_back += t->events[i].survive <= 0.0F;

@@ -309,13 +309,15 @@ void restless(void)
 
 int trace_test_main(const struct trace_test *suite, int argc, char **argv)
 {
-	TCase *tc = tcase_create(suite->name);
-	Suite *s = suite_create(suite->name);
 	SRunner *sr;
+	TCase *tc;
+	Suite *s;
 	int failures;
 
 	if (argc > 1)
 		return suite->victim ? suite->victim(argc, argv) : 1;
+	tc = tcase_create(suite->name);
+	s = suite_create(suite->name);
 	tcase_set_timeout(tc, CASE_TIMEOUT_S);
 	tcase_add_checked_fixture(tc, board_setup, board_teardown);
 	for (size_t i = 0; i < suite->count; i++)
