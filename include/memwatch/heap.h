@@ -31,9 +31,11 @@ struct heap_block {                  /* one address to be looked up while the wa
 struct heap_walk_options {
 	struct heap_block *blocks; /* ascending by address; NULL: none */
 	size_t block_count;
-	bool size_classes;  /* fill classes[] */
-	bool resident;      /* look up which free bytes are resident (costs a page-table scan) */
-	uint64_t max_bytes; /* 0: all; else stop after that many bytes: complete = false, skipped counted */
+	bool size_classes;          /* fill classes[] */
+	bool resident;              /* look up which free bytes are resident (costs a page-table scan) */
+	uint64_t deadline_ns;       /* CLOCK_MONOTONIC; 0: none. A walk that is not done by then ends with -ETIME */
+	const volatile int *cancel; /* non-zero: end with -ECANCELED soon; may be NULL */
+	uint64_t max_bytes;         /* 0: all; else stop after that many bytes: complete = false, skipped counted */
 };
 
 struct heap_headroom {         /* how far each arena is from asking the kernel for more: cheap, a few reads */
@@ -51,7 +53,8 @@ struct heap_walker_ops {
 	 * set; 0: not here (or not initialised yet); -errno. Does not block beyond its reads; target runs. The walker keeps no pointer to
 	 * mem. */
 	int (*probe)(struct mem *mem, struct heap_walker **ret, struct err *err);
-	/* One walk. Result arrays in the arena. 0, -ESRCH, -EAGAIN (structures not consistent now: try later), -errno. */
+	/* One walk. Result arrays in the arena. 0, -ESRCH, -EAGAIN (structures not consistent now: try later), -ETIME, -ECANCELED,
+	 * -errno. */
 	int (*walk)(struct heap_walker *w, struct mem *mem, const struct heap_walk_options *options,
 		    struct arena *arena, struct heap_stats *ret);
 	int (*headroom)(struct heap_walker *w, struct mem *mem, struct heap_headroom *ret); /* NULL: cannot */

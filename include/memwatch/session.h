@@ -63,9 +63,10 @@ int session_wait_status(const struct session *s);
 void session_destroy(struct session *s); /* lets go of every target */
 
 /*
- * Signals: install session_signal as handler of SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGCONT, SIGCHLD before session_create();
- * it only sets the signal flag (async-signal-safe). Attach: the first SIGINT, SIGTERM or SIGHUP ends the watching; run: SIGTERM and SIGHUP
- * are passed on to the child, SIGINT only waits for it (the terminal has sent it there already). The second SIGINT leaves at once.
+ * Signals: session_signals_install() catches SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP and SIGCONT; call it before session_create(),
+ * which adds SIGCHLD. The handler only sets the signal flag (async-signal-safe). Attach: the first SIGINT, SIGTERM, SIGHUP or SIGQUIT
+ * ends the watching; run: SIGTERM and SIGHUP are passed on to the child, SIGINT and SIGQUIT only wait for it (the terminal has sent
+ * them there already). The second SIGINT leaves at once.
  */
 void session_signals_install(void);
 

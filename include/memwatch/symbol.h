@@ -35,6 +35,8 @@ struct symbols_options {
 
 must_check int symbols_create(const struct symbols_options *options, struct symbols **ret);
 void symbols_destroy(struct symbols *s);
+/* The process has ended and proc_fd is about to be closed: what was read of its files stays. May be NULL. */
+void symbols_leave(struct symbols *s);
 
 /* Takes the current mappings (after start, exec, dlopen). Cheap when nothing changed. */
 must_check int symbols_update(struct symbols *s, struct mem *mem);

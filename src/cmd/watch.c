@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -229,8 +230,9 @@ static int write_text(const struct watch_args *args, const struct snapshot *snap
 static int report_all(struct watcher *w, struct session *session, bool *ret_gate, struct err *err)
 {
 	cleanup_str struct str line = STR_INIT;
+	struct err ignored = ERR_INIT;
 	struct snapshot snapshot;
-	int rc;
+	int rc, text_rc = 0;
 
 	snapshot_init(&snapshot);
 	rc = session_snapshot(session, &snapshot);
@@ -242,12 +244,12 @@ static int report_all(struct watcher *w, struct session *session, bool *ret_gate
 		*ret_gate = verdict_in_set(&snapshot.main.verdict, w->args->fail_on);
 		for (size_t i = 1; i < snapshot.process_count; i++)
 			*ret_gate = *ret_gate || verdict_in_set(&snapshot.processes[i].verdict, w->args->fail_on);
-		rc = write_text(w->args, &snapshot, err);
-	}
-	if (rc >= 0)
+		/* each is written even where the other cannot be: a closed pager must not cost the report */
 		rc = write_report(w->args, &snapshot, err);
+		text_rc = write_text(w->args, &snapshot, rc < 0 ? &ignored : err);
+	}
 	snapshot_deinit(&snapshot);
-	return rc;
+	return rc < 0 ? rc : text_rc;
 }
 
 int watch_check(const struct watch_args *args, struct err *err)
@@ -294,12 +296,12 @@ static int start_failure(int rc, bool run)
 	return EXIT_FAILED;
 }
 
-static int child_status(const struct session *session)
+static int child_status(const struct session *session, bool run)
 {
 	int status = session_wait_status(session);
 
-	if (status < 0)
-		return EXIT_OK;
+	if (status < 0) /* run: given up by a second Ctrl-C, the child goes on */
+		return run ? 128 + SIGINT : EXIT_OK;
 	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
@@ -336,14 +338,18 @@ int watch(const struct watch_args *args, char *const *child)
 	clear_live(&w);
 	if (rc >= 0)
 		rc = report_all(&w, session, &gate, &err);
-	if (session && rc >= 0)
-		rc = session_end_child(session, &err);
+	if (session) { /* a report that could not be written must not leave the child behind */
+		struct err why = ERR_INIT;
+		int ended = session_end_child(session, rc < 0 ? &why : &err);
+
+		rc = rc < 0 ? rc : ended;
+	}
 	if (rc < 0) {
 		log_error("%s", err.msg);
 		if (status == EXIT_OK)
 			status = EXIT_FAILED;
 	} else {
-		status = gate ? EXIT_GATE : child_status(session);
+		status = gate ? EXIT_GATE : child_status(session, child != NULL);
 	}
 	session_destroy(session);
 	if (w.stream_fd >= 0)

@@ -26,7 +26,7 @@ static uint64_t pause_after(const struct target *t, enum rung rung, uint64_t cos
 {
 	double budget = t->session->options.budget_percent / 100.0 * rung_table[rung].share;
 
-	return (uint64_t)((double)cost_ns / budget) * t->session->target_count;
+	return (uint64_t)((double)cost_ns / budget) * (t->session->living ? t->session->living : 1);
 }
 
 void rung_done(struct target *t, enum rung rung, uint64_t cost_ns)

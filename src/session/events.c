@@ -36,8 +36,10 @@ void session_target_ended(struct session *s, struct target *t, int wait_status)
 		code = t->info.exit_code = WEXITSTATUS(wait_status);
 	else if (wait_status >= 0 && WIFSIGNALED(wait_status))
 		t->info.exit_signal = WTERMSIG(wait_status);
-	if (!t->gone)
+	if (!t->gone) {
 		target_leave(t);
+		s->living--;
+	}
 	tell(s, pid, "exit", NULL, code >= 0 ? (double)code : NAN);
 }
 
@@ -168,6 +170,9 @@ static void signals_of_run(struct session *s, int bits)
 		kill(s->child, SIGTERM);
 	if (bits & SIGNAL_HUP)
 		kill(s->child, SIGHUP);
+	/* Ctrl-\ has reached the child by itself: a runtime may print its threads and go on */
+	if (sent(bits, SIGNAL_QUIT))
+		kill(s->child, SIGQUIT);
 	if (bits & SIGNAL_TSTP) {
 		s->stop_with_child = true;
 		if (sent(bits, SIGNAL_TSTP) && !s->child_stopped)
@@ -189,7 +194,7 @@ void session_handle_signals(struct session *s)
 		signals_of_run(s, bits);
 		return;
 	}
-	if (bits & (SIGNAL_INT | SIGNAL_TERM | SIGNAL_HUP)) {
+	if (bits & (SIGNAL_INT | SIGNAL_TERM | SIGNAL_HUP | SIGNAL_QUIT)) {
 		signals_second_leaves();
 		s->over = true;
 	}

@@ -8,7 +8,9 @@
 #include "session/private.h"
 
 #define PROBE_BACKOFF_MAX_NS (2000 * NS_PER_MS)
-#define RESIDENT_EVERY 8 /* walks between two that look up which free pages are resident */
+#define WALK_NS (10 * NS_PER_S)      /* wall time of one walk: meanwhile nothing else is looked at */
+#define FINAL_WALK_NS (2 * NS_PER_S) /* the end of the watching must not be late by more */
+#define RESIDENT_EVERY 8             /* walks between two that look up which free pages are resident */
 #define RATE_WINDOW_S 0.5
 #define STARTUP_S 0.3               /* what a program maps while it starts is no growth */
 #define GROWTH_MIN_BYTES (16 << 10) /* over one rate window: less is noise */
@@ -90,14 +92,20 @@ static void walk_heap(struct target *t, struct sample *sample, bool final)
 	bool resident = final || t->rungs[RUNG_HEAP].runs % RESIDENT_EVERY == 0;
 	struct heap_block blocks[SITES_FOLLOWED];
 	size_t followed = t->sites ? site_table_blocks(t->sites, false, blocks, SITES_FOLLOWED) : 0;
-	struct heap_walk_options options = {
-		.size_classes = true, .resident = resident, .blocks = blocks, .block_count = followed
-	};
+	struct heap_walk_options options = { .size_classes = true,
+					     .resident = resident,
+					     .deadline_ns = clock_now_ns() + (final ? FINAL_WALK_NS : WALK_NS),
+					     .cancel = final ? NULL : signals_pending(),
+					     .blocks = blocks,
+					     .block_count = followed };
 	struct heap_stats heap;
 	int rc;
 
 	arena_reset(&t->heap_spare);
 	rc = heap_walk(t->walker, t->mem, &options, &t->heap_spare, &heap);
+	if (rc == -ETIME && !final)
+		session_gap(t->session, "heap", "a walk of the heap takes too long on this machine now",
+			    "give memwatch more CPU, or watch when the machine is less busy");
 	if (rc < 0)
 		return; /* -EAGAIN: torn beyond use, the next one will do; -ESRCH: the loop learns it */
 	if (t->sites)

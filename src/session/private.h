@@ -119,6 +119,7 @@ struct session {
 	struct intern *paths;
 	struct target **targets; /* [0]: the target; others with `children` */
 	size_t target_count, target_cap;
+	size_t living; /* of them: those that have ended cost nothing */
 	uint64_t begin_ns;
 	int64_t begin_wall_ns;
 	uint64_t next_tick_ns, tick_ns; /* tick_ns grows from 1 ms to the interval */
@@ -197,12 +198,14 @@ enum {
 	SIGNAL_TSTP = 8,
 	SIGNAL_CONT = 16,
 	SIGNAL_CHILD = 32,
+	SIGNAL_QUIT = 64,
 	SIGNAL_SENT_SHIFT = 8
 };
 /* bit << SIGNAL_SENT_SHIFT beside a bit: another process sent it, so the child has not had it from the terminal. */
 int signals_wake_fd(void);                 /* readable when a signal came; -1 before session_signals_install() */
 int signals_take(void);                    /* which arrived since the last call */
-void signals_second_leaves(void);          /* from now on a SIGINT ends memwatch at once, status 130 */
+void signals_second_leaves(void);          /* from now on a second SIGINT ends memwatch at once, status 130 */
+void signals_catch_child(void);            /* SIGCHLD, once the tracer has noted what the child inherits */
 const volatile int *signals_pending(void); /* non-zero while something that ends the watching waits */
 
 #endif

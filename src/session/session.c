@@ -84,6 +84,10 @@ int session_create(const struct session_options *options, const struct session_l
 	s->begin_wall_ns = clock_wall_ns();
 	arena_init(&s->gap_arena, 4 << 10, 1 << 20);
 	rc = tracer_create(&s->tracer);
+	if (rc >= 0)
+		signals_catch_child();
+	if (!options->argv)
+		signals_second_leaves(); /* also in the middle of a long look */
 	if (rc < 0)
 		err_set(err, -rc, "cannot set up tracing: %s", strerror(-rc));
 	else if (options->argv)
@@ -159,7 +163,8 @@ static void notice_ended(struct session *s)
 		if (!t->gone && !t->standing && !proc_alive(&t->proc))
 			session_target_ended(s, t, -1);
 	}
-	if (s->child == 0 && session_all_gone(s))
+	/* run: the last one may have been reaped by a parent of its own, which told nobody */
+	if ((s->child == 0 || s->wait_status >= 0) && session_all_gone(s))
 		s->over = true;
 }
 
@@ -244,8 +249,10 @@ int session_run(struct session *s, struct err *err)
 		s->timed_out = end_ns != 0 && now >= end_ns;
 		if (s->over || s->timed_out)
 			break;
-		if (now >= s->next_tick_ns)
+		if (now >= s->next_tick_ns) {
 			tick_all(s, now);
+			notice_ended(s); /* that took time: nothing may be stopped whose pid is free by now */
+		}
 		for (size_t i = 0; i < s->target_count; i++)
 			if (!s->targets[i]->gone && !s->child_stopped)
 				look_sites(s->targets[i], now);
@@ -263,6 +270,7 @@ int session_end_child(struct session *s, struct err *err)
 
 	if (s->child <= 0 || s->wait_status >= 0 || !s->timed_out)
 		return 0;
+	s->listener = (struct session_listener){ 0 }; /* the stream has said bye */
 	if (kill(s->child, SIGTERM) < 0 && errno != ESRCH)
 		return err_set(err, errno, "cannot end process %d: %s", (int)s->child, strerror(errno));
 	while (s->wait_status < 0) {

@@ -11,7 +11,8 @@ static struct {
 	atomic_int bits;
 	volatile int ending;
 	volatile int wake_fd;       /* eventfd: a signal wakes the main loop without a race */
-	volatile int second_leaves; /* the next SIGINT ends memwatch on the spot: the kernel lets go of every tracee */
+	volatile int second_leaves; /* the second SIGINT ends memwatch on the spot: the kernel lets go of all */
+	volatile int interrupted;   /* a SIGINT came */
 } flag;
 
 /* From another process rather than from the terminal, whose signals the child gets by itself. */
@@ -28,8 +29,9 @@ static void on_signal(int signal, siginfo_t *info, void *context)
 	(void)context;
 	switch (signal) {
 	case SIGINT:
-		if (flag.second_leaves)
+		if (flag.second_leaves && flag.interrupted)
 			_exit(128 + SIGINT);
+		flag.interrupted = 1;
 		atomic_fetch_or(&flag.bits, forwarded(info, SIGNAL_INT));
 		flag.ending = 1;
 		break;
@@ -39,6 +41,10 @@ static void on_signal(int signal, siginfo_t *info, void *context)
 		break;
 	case SIGHUP:
 		atomic_fetch_or(&flag.bits, forwarded(info, SIGNAL_HUP));
+		flag.ending = 1;
+		break;
+	case SIGQUIT:
+		atomic_fetch_or(&flag.bits, forwarded(info, SIGNAL_QUIT));
 		flag.ending = 1;
 		break;
 	case SIGTSTP:
@@ -62,7 +68,7 @@ static void catch_signal(int signal)
 	struct sigaction old, action = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO };
 
 	/* What the caller had ignored (nohup) stays ignored, for us and for the child. */
-	if (sigaction(signal, NULL, &old) == 0 && old.sa_handler == SIG_IGN && signal != SIGCHLD)
+	if (sigaction(signal, NULL, &old) == 0 && old.sa_handler == SIG_IGN)
 		return;
 	sigemptyset(&action.sa_mask);
 	sigaction(signal, &action, NULL);
@@ -70,11 +76,17 @@ static void catch_signal(int signal)
 
 void session_signals_install(void)
 {
-	static const int caught[] = { SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGCONT, SIGCHLD, SIGPIPE };
+	static const int caught[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT, SIGCHLD, SIGPIPE };
 
 	flag.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	for (size_t i = 0; i < sizeof(caught) / sizeof(*caught); i++)
 		catch_signal(caught[i]);
+}
+
+void signals_catch_child(void)
+{
+	if (flag.wake_fd > 0)
+		catch_signal(SIGCHLD);
 }
 
 int signals_wake_fd(void)

@@ -146,14 +146,13 @@ void target_leave(struct target *t)
 {
 	leave_image(t);
 	t->gone = true;
-	/* Thousands of short children must not use up our descriptors; the symbols still borrow the directory. */
-	if (!t->symbols) {
-		struct identity id = t->proc.id;
+	/* Thousands of short children must not use up our descriptors. */
+	struct identity id = t->proc.id;
 
-		cgroup_close(&t->cgroup);
-		proc_close(&t->proc);
-		t->proc.id = id;
-	}
+	symbols_leave(t->symbols);
+	cgroup_close(&t->cgroup);
+	proc_close(&t->proc);
+	t->proc.id = id;
 }
 
 void target_close(struct target *t)
@@ -216,5 +215,6 @@ int session_add(struct session *s, pid_t pid, bool standing, pid_t parent, struc
 		return rc;
 	t->parent = parent;
 	s->targets[s->target_count++] = t;
+	s->living++;
 	return 0;
 }

@@ -44,6 +44,12 @@ int symbols_create(const struct symbols_options *options, struct symbols **ret)
 	return 0;
 }
 
+void symbols_leave(struct symbols *s)
+{
+	if (s)
+		s->proc_fd = -1;
+}
+
 static void forget_cached(struct symbols *s)
 {
 	map_clear(&s->cache);

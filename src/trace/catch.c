@@ -292,6 +292,16 @@ static void account(struct catching *c, uint64_t resumed_ns, uint64_t now)
 		c->result.stopped_ns_max = stopped;
 }
 
+/* What is held for the caller waits for the end of the listening: so it ends now. */
+static void answer_foreign(struct catching *c, struct tracee *x)
+{
+	bool standing = x->standing; /* one in passing may be gone afterwards */
+
+	tracee_answer(c->t, x);
+	if (standing && x->state == TRACEE_HELD)
+		c->ending = true;
+}
+
 static void one_stop(struct catching *c, struct tracee *x)
 {
 	struct listener *l = listener_of(c, x);
@@ -305,7 +315,7 @@ static void one_stop(struct catching *c, struct tracee *x)
 	if (c->ending || !l || is_foreign(x)) {
 		if (l)
 			l->in_call = l->fragile = false;
-		tracee_answer(c->t, x);
+		answer_foreign(c, x);
 	} else {
 		if (event == PTRACE_EVENT_CLONE)
 			tracer_expect_clone(c->t, x);
@@ -336,7 +346,7 @@ static bool answer_any(struct catching *c)
 	if (x && is_ours(c, x))
 		one_stop(c, x);
 	else if (x)
-		tracee_answer(c->t, x);
+		answer_foreign(c, x);
 	return true;
 }
 

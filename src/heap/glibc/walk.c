@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "memwatch/base/clock.h"
 #include "memwatch/base/vec.h"
 
 #include "glibc.h"
@@ -333,6 +334,14 @@ static int advance(struct glibc_walk *w, struct drive *d)
 	return mend(w, d);
 }
 
+/* Asked once a window. */
+static int out_of_time(const struct heap_walk_options *o)
+{
+	if (o->cancel && *o->cancel)
+		return -ECANCELED;
+	return o->deadline_ns && clock_now_ns() > o->deadline_ns ? -ETIME : 0;
+}
+
 int glibc_walk_span(struct glibc_walk *w, struct glibc_span *s)
 {
 	struct drive d = { .s = s, .top = s->has_top ? s->arena->top : 0, .set = tcache_sizes(w->g) };
@@ -352,6 +361,9 @@ int glibc_walk_span(struct glibc_walk *w, struct glibc_span *s)
 		rc = mend(w, &d);
 	}
 	while (rc == 0) {
+		rc = out_of_time(w->options);
+		if (rc < 0)
+			return rc;
 		if (limit && w->stats.walked_bytes >= limit)
 			rc = -ENODATA;
 		else
