@@ -125,6 +125,8 @@ struct proc {
 must_check int proc_open(pid_t pid, struct proc *ret, struct err *err);
 void proc_close(struct proc *p);       /* safe on a zeroed or half-open struct whose fds are -1 */
 bool proc_alive(const struct proc *p); /* false for gone, zombie and for another process under the same pid */
+/* A thread that lives on where the main thread has ended (pthread_exit); 0: none, or the whole process is ending. */
+pid_t proc_living_thread(struct proc *p);
 
 /*
  * Whether the pids of the /proc behind dir_fd (/proc/PID) are those that system calls of this process take. Not so where

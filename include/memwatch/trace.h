@@ -163,6 +163,11 @@ must_check int tracer_spawn(struct tracer *t, const struct spawn_options *option
 /* Next event of standing processes; never blocks. TRACE_NONE when there is none. Signals are passed through inside. */
 must_check int tracer_next_event(struct tracer *t, struct trace_event *ret);
 must_check int tracer_resume(struct tracer *t, pid_t tid); /* ends a hold; 0 also when the thread is gone */
+/*
+ * An exec by a thread other than the leader puts a thread that nobody traces in the leader's place, and makes no event. Called when
+ * that is suspected: 0 it was so, and the process stands again; -EPERM it is traced as ever; -ESRCH gone or held.
+ */
+must_check int tracer_reattach(struct tracer *t, pid_t pid);
 
 /*
  * One stop window over a process. The arena should be arena_prepare()d: nothing else is allocated while threads are stopped.

@@ -2,7 +2,10 @@
 /* What attach and run share: the session, its live line and stream, the report at the end. */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
 #include <math.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +20,7 @@
 #include "memwatch/verdict.h"
 
 #define SPARK_POINTS 24
+#define UNSENT_MAX_BYTES ((size_t)1 << 20)
 #define LIVE_PERIOD_S 0.2   /* on a terminal */
 #define PLAIN_PERIOD_S 10.0 /* elsewhere */
 
@@ -30,7 +34,9 @@ struct watcher {
 	const struct watch_args *args;
 	int stream_fd;
 	bool stream_broken;
-	bool terminal; /* standard error is one: draw a live line */
+	struct str unsent;      /* of the stream: its reader is slow */
+	uint64_t lines_dropped; /* … too slow */
+	bool terminal;          /* standard error is one: draw a live line */
 	bool drawn;
 	pid_t pid;
 	double next_live_s;
@@ -70,14 +76,49 @@ static bool unicode_locale(void)
 
 /* ---- the stream ---- */
 
-static void stream_out(struct watcher *w, struct str *line)
+static bool takes_output(int fd)
+{
+	struct pollfd poll_fd = { .fd = fd, .events = POLLOUT };
+
+	return poll(&poll_fd, 1, 0) > 0;
+}
+
+/*
+ * A reader that does not read must not hold up memwatch, which the signals of its child wait for: what the stream does not take at
+ * once is kept, as far as there is room, and goes out later, at the latest with the last line, which is waited for.
+ */
+static void stream_flush(struct watcher *w, bool wait)
+{
+	size_t sent = 0;
+
+	while (sent < w->unsent.len && (wait || takes_output(w->stream_fd))) {
+		size_t left = w->unsent.len - sent, piece = left < PIPE_BUF ? left : PIPE_BUF;
+
+		if (io_write_all(w->stream_fd, w->unsent.data + sent, piece) < 0) {
+			w->stream_broken = true;
+			log_warning("cannot write the stream '%s': %s", w->args->stream, strerror(errno));
+			break;
+		}
+		sent += piece;
+	}
+	if (sent > 0) {
+		memmove(w->unsent.data, w->unsent.data + sent, w->unsent.len - sent);
+		w->unsent.len -= sent;
+	}
+}
+
+static void stream_out(struct watcher *w, struct str *line, bool last)
 {
 	if (w->stream_fd < 0 || w->stream_broken)
 		return;
-	if (str_status(line) < 0 || io_write_all(w->stream_fd, line->data, line->len) < 0) {
-		w->stream_broken = true;
-		log_warning("cannot write the stream '%s': %s", w->args->stream, strerror(errno));
-	}
+	if (!last && w->unsent.len + line->len > UNSENT_MAX_BYTES)
+		w->lines_dropped++;
+	else if (str_status(line) >= 0)
+		str_addn(&w->unsent, line->data, line->len);
+	stream_flush(w, last);
+	if (last && w->lines_dropped > 0)
+		log_warning("the reader of the stream '%s' was too slow: %" PRIu64 " lines left out", w->args->stream,
+			    w->lines_dropped);
 }
 
 static int open_stream(struct watcher *w, struct err *err)
@@ -103,7 +144,7 @@ static void on_begin(void *arg, const struct target_info *target, double interva
 
 	w->pid = target->id.pid;
 	if (w->stream_fd >= 0 && stream_hello(target, interval_ms, &line) >= 0)
-		stream_out(w, &line);
+		stream_out(w, &line, false);
 }
 
 static void push_spark(struct watcher *w, double rss)
@@ -138,7 +179,8 @@ static void draw(struct watcher *w, double t_s, const struct verdict *verdict)
 	report_live_line(&live, &w->live_style, &line);
 	if (!w->terminal)
 		str_addc(&line, '\n');
-	if (str_status(&line) >= 0 && io_write_all(STDERR_FILENO, line.data, line.len) >= 0)
+	if (str_status(&line) >= 0 && takes_output(STDERR_FILENO) &&
+	    io_write_all(STDERR_FILENO, line.data, line.len) >= 0)
 		w->drawn = true;
 }
 
@@ -148,7 +190,7 @@ static void on_sample(void *arg, pid_t pid, const struct sample *sample, const s
 	cleanup_str struct str line = STR_INIT;
 
 	if (w->stream_fd >= 0 && stream_sample(sample, pid, &line) >= 0)
-		stream_out(w, &line);
+		stream_out(w, &line, false);
 	if (pid != w->pid)
 		return;
 	if (!isnan(sample->v[METRIC_RSS]))
@@ -173,7 +215,7 @@ static void on_event(void *arg, double t_s, pid_t pid, const char *event, const 
 	cleanup_str struct str line = STR_INIT;
 
 	if (w->stream_fd >= 0 && stream_event(t_s, pid, event, detail, value, &line) >= 0)
-		stream_out(w, &line);
+		stream_out(w, &line, false);
 }
 
 static void on_verdict(void *arg, double t_s, pid_t pid, const struct verdict *verdict)
@@ -182,7 +224,7 @@ static void on_verdict(void *arg, double t_s, pid_t pid, const struct verdict *v
 	cleanup_str struct str line = STR_INIT;
 
 	if (w->stream_fd >= 0 && stream_verdict(t_s, pid, verdict, &line) >= 0)
-		stream_out(w, &line);
+		stream_out(w, &line, false);
 }
 
 static void clear_live(struct watcher *w)
@@ -240,7 +282,7 @@ static int report_all(struct watcher *w, struct session *session, bool *ret_gate
 		err_set(err, -rc, "cannot make the report: %s", strerror(-rc));
 	if (rc >= 0) {
 		if (w->stream_fd >= 0 && stream_bye(&snapshot, &line) >= 0)
-			stream_out(w, &line);
+			stream_out(w, &line, true);
 		*ret_gate = verdict_in_set(&snapshot.main.verdict, w->args->fail_on);
 		for (size_t i = 1; i < snapshot.process_count; i++)
 			*ret_gate = *ret_gate || verdict_in_set(&snapshot.processes[i].verdict, w->args->fail_on);
@@ -279,7 +321,7 @@ static int check_outputs(const struct watch_args *args, struct err *err)
 
 static void watcher_init(struct watcher *w, const struct watch_args *args)
 {
-	*w = (struct watcher){ .args = args, .stream_fd = -1, .terminal = isatty(STDERR_FILENO) };
+	*w = (struct watcher){ .args = args, .stream_fd = -1, .unsent = STR_INIT, .terminal = isatty(STDERR_FILENO) };
 	w->rss = w->in_use = w->heap_free = w->slope = w->slope_rss = NAN;
 	w->next_live_s = w->terminal ? 0.0 : PLAIN_PERIOD_S;
 	w->live_style = (struct report_style){ .color = use_color(args->color, STDERR_FILENO),
@@ -352,6 +394,7 @@ int watch(const struct watch_args *args, char *const *child)
 		status = gate ? EXIT_GATE : child_status(session, child != NULL);
 	}
 	session_destroy(session);
+	str_deinit(&w.unsent);
 	if (w.stream_fd >= 0)
 		close(w.stream_fd);
 	return status;

@@ -104,6 +104,18 @@ static pid_t any_living_thread(struct proc *p)
 	return 0;
 }
 
+pid_t proc_living_thread(struct proc *p)
+{
+	char path[48], buf[64];
+	pid_t tid = any_living_thread(p);
+
+	if (tid == 0)
+		return 0;
+	/* One that is being taken down with its process has no memory any more. */
+	snprintf(path, sizeof(path), "task/%d/statm", (int)tid);
+	return io_read_at(p->dir_fd, path, buf, sizeof(buf)) > 0 && strncmp(buf, "0 ", 2) != 0 ? tid : 0;
+}
+
 /* Refuses what memwatch cannot watch: a zombie, a kernel thread, a thread that is no process. */
 static int check_kind(struct proc *p, const struct stat_line *stat, struct err *err)
 {

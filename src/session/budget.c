@@ -60,7 +60,12 @@ void rung_expect(struct target *t, enum rung rung, uint64_t cost_ns)
 bool rung_affordable(const struct target *t, enum rung rung, uint64_t now_ns)
 {
 	uint64_t elapsed = now_ns - t->image_ns;
+	bool is_main = t == t->session->targets[0];
 
-	return (t->standing && t->session->over == false) ||
-	       pause_after(t, rung, t->rungs[rung].cost_ns) <= 2 * elapsed;
+	if (t->standing && !t->session->over && is_main)
+		return true;
+	/* One of many children that live for moments: only what costs next to nothing. */
+	if (t->rungs[rung].runs == 0 && !is_main)
+		return rung == RUNG_STAT || rung == RUNG_STATUS || rung == RUNG_ROLLUP;
+	return pause_after(t, rung, t->rungs[rung].cost_ns) <= 2 * elapsed;
 }

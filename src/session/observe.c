@@ -53,8 +53,9 @@ static int observe_stat(struct target *t, struct sample *sample)
 	put(sample, METRIC_MINOR_FAULTS, stat.minor_faults);
 	put(sample, METRIC_MAJOR_FAULTS, stat.major_faults);
 	sample->v[METRIC_CPU] = (double)(stat.utime_ticks + stat.stime_ticks) / (double)t->proc.ticks_per_s;
-	if (t->start_stack != 0 && stat.start_stack != 0 && stat.start_stack != t->start_stack && !t->standing)
-		return -ESTALE; /* the process runs another program now */
+	if (t->start_stack != 0 && stat.start_stack != 0 && stat.start_stack != t->start_stack &&
+	    (!t->standing || tracer_reattach(t->session->tracer, t->proc.id.pid) == 0))
+		return -ESTALE; /* the process runs another program now; for a standing one there will be an event */
 	if (stat.threads != t->info.threads)
 		tell_change(t, "thread", (double)stat.threads);
 	t->info.threads = stat.threads;

@@ -79,6 +79,7 @@ struct target {
 	bool standing;     /* our traced child */
 	bool gone;         /* ended; figures stay */
 	pid_t parent;
+	uint64_t left_ns;     /* when the main thread was found to have ended without the others; 0: it has not */
 	uint64_t start_stack; /* changes when the process executes another program */
 	uint64_t probe_backoff_ns;
 	uint64_t cgroup_limit; /* as last read; UINT64_MAX none */

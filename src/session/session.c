@@ -4,6 +4,7 @@
 #include <math.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -22,6 +23,7 @@
 #define END_GRACE_NS (5 * NS_PER_S)
 #define POLL_SLICE_NS (10 * NS_PER_MS)
 #define POLL_FDS_MAX 512
+#define LEFT_NS (500 * NS_PER_MS)
 
 static int wait_for_exec(struct session *s, struct err *err)
 {
@@ -154,13 +156,34 @@ static void tick_all(struct session *s, uint64_t now)
 		s->next_tick_ns = now + s->tick_ns / 2;
 }
 
+/* Whether the process goes on without its main thread (pthread_exit): then it has not ended, but can be watched no longer. */
+static bool has_lost_sight(struct session *s, struct target *t)
+{
+	pid_t tid = proc_living_thread(&t->proc);
+	char remedy[64];
+
+	if (tid == 0)
+		return false;
+	if (t->left_ns == 0)
+		t->left_ns = clock_now_ns();
+	if (clock_now_ns() - t->left_ns < LEFT_NS) /* the others may be about to end too */
+		return true;
+	snprintf(remedy, sizeof(remedy), "memwatch --pid %d", (int)tid);
+	session_gap(s, "observe",
+		    "the main thread has ended, and the kernel shows the memory of the others under their own ids only",
+		    remedy);
+	target_leave(t);
+	s->living--;
+	return true;
+}
+
 /* Processes that are not our children are known to have ended by their pidfd. */
 static void notice_ended(struct session *s)
 {
 	for (size_t i = 0; i < s->target_count; i++) {
 		struct target *t = s->targets[i];
 
-		if (!t->gone && !t->standing && !proc_alive(&t->proc))
+		if (!t->gone && !t->standing && !proc_alive(&t->proc) && !has_lost_sight(s, t))
 			session_target_ended(s, t, -1);
 	}
 	/* run: the last one may have been reaped by a parent of its own, which told nobody */

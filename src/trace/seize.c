@@ -91,3 +91,20 @@ int tracer_seize(struct tracer *t, pid_t tid, pid_t pid, bool child, long option
 	*ret = x;
 	return 0;
 }
+
+int tracer_reattach(struct tracer *t, pid_t pid)
+{
+	struct tracee *x = tracer_find(t, pid);
+	int r;
+
+	if (!x || !x->standing || x->state == TRACEE_HELD)
+		return -ESRCH;
+	r = seize_guarded(t, pid, x->options);
+	if (r < 0)
+		return r;
+	x->state = TRACEE_RUNNING;
+	x->options_now = x->options;
+	x->group_stopped = false;
+	t->stacks_stale = true;
+	return 0;
+}
