@@ -10,7 +10,7 @@ ifeq ($(origin CC),default)
 CC := gcc
 endif
 CXX     ?= g++
-PKG     := libelf libdw libcjson gsl
+PKG     := libelf libdw libcjson
 Q       := $(if $(V),,@)
 say      = $(if $(V),,@printf '  %-7s %s\n' '$(1)' '$(2)')
 
