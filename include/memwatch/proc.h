@@ -121,6 +121,11 @@ struct proc {
 	uint32_t uid; /* owner of /proc/PID: the effective uid of the process */
 };
 
+#define PROC_INIT                                                                                                      \
+	{                                                                                                              \
+		.dir_fd = -1, .pid_fd = -1, .statm_fd = -1, .stat_fd = -1                                              \
+	} /* nothing open: proc_close() may be called */
+
 /* "no process with pid 999999", "… is a kernel thread: it has no memory of its own", "… is a zombie", "… belongs to uid 0: …". */
 must_check int proc_open(pid_t pid, struct proc *ret, struct err *err);
 void proc_close(struct proc *p);       /* safe on a zeroed or half-open struct whose fds are -1 */

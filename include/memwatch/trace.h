@@ -143,15 +143,12 @@ struct spawn_options {
 };
 
 struct tracer;
+/*
+ * Notes the signal mask and the ignored signals of this moment: tracer_spawn() restores them in the child, so create the tracer before
+ * changing either. An ignored SIGCHLD is set to its default: the kernel would else reap children by itself.
+ */
 must_check int tracer_create(struct tracer **ret);
 void tracer_destroy(struct tracer *t); /* detaches from everything; targets run on */
-
-/*
- * What tracer_spawn() restores in the child. tracer_create() notes the signal mask and the ignored signals of that moment: create
- * the tracer before changing either, or say here which mask the child gets. An ignored SIGCHLD is set to its default by
- * tracer_create(): the kernel would else reap children by itself.
- */
-void tracer_set_child_sigmask(struct tracer *t, const sigset_t *mask);
 
 /*
  * Starts argv under the tracer: standard streams, signal mask and dispositions as memwatch itself was given them; stays in the

@@ -162,12 +162,13 @@ static void check_all(struct patient *p, struct str *out)
 
 static int examine(pid_t pid)
 {
-	struct patient p = { .pid = pid ? pid : getpid(), .self = pid == 0 };
+	struct patient p = {
+		.pid = pid ? pid : getpid(), .self = pid == 0, .proc = PROC_INIT, .cgroup = { .dir_fd = -1 }
+	};
 	struct err err = ERR_INIT;
 	cleanup_str struct str out = STR_INIT;
 	int rc;
 
-	p.proc.dir_fd = p.proc.pid_fd = p.proc.statm_fd = p.proc.stat_fd = p.cgroup.dir_fd = -1;
 	rc = proc_open(p.pid, &p.proc, &err);
 	if (rc >= 0 && cgroup_open(&p.proc, &p.cgroup) < 0)
 		p.cgroup.version = 0;

@@ -19,8 +19,6 @@
 
 #define KTHREADD_PID 2
 
-static const struct proc proc_none = { .dir_fd = -1, .pid_fd = -1, .statm_fd = -1, .stat_fd = -1 };
-
 /* Why /proc/PID cannot be opened. */
 static int explain_missing(pid_t pid, const char *path, int error, struct err *err)
 {
@@ -155,7 +153,7 @@ static int check_kind(struct proc *p, const struct stat_line *stat, struct err *
 
 int proc_open(pid_t pid, struct proc *ret, struct err *err)
 {
-	struct proc p = proc_none;
+	struct proc p = PROC_INIT;
 	struct stat_line stat;
 	int r;
 

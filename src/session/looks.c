@@ -19,6 +19,15 @@
 #define LOOK_MAX_NS (60 * NS_PER_MS)
 #define STOP_MAX_NS (1 * NS_PER_MS)
 
+/* The newest result lives in one arena while the next is made in the other. */
+static void swap_arenas(struct arena *a, struct arena *b)
+{
+	struct arena kept = *a;
+
+	*a = *b;
+	*b = kept;
+}
+
 /* ---- heap truth ---- */
 
 static void probe_heap(struct target *t)
@@ -113,12 +122,9 @@ static void walk_heap(struct target *t, struct sample *sample, bool final)
 	if (!resident && t->has_heap && t->heap.free_resident_bytes != UNKNOWN_U64 &&
 	    heap.free_resident_bytes == UNKNOWN_U64 && heap.free_bytes == t->heap.free_bytes)
 		heap.free_resident_bytes = t->heap.free_resident_bytes;
-	struct arena swap = t->heap_arena;
-	t->heap_arena = t->heap_spare;
-	t->heap_spare = swap;
+	swap_arenas(&t->heap_arena, &t->heap_spare);
 	t->heap = heap;
 	t->has_heap = true;
-	t->heap_t_s = sample->t_s;
 	grow_classes(t, sample->t_s);
 	sample->v[METRIC_HEAP_IN_USE] = (double)heap.in_use_bytes;
 	sample->v[METRIC_HEAP_FREE] = (double)heap.free_bytes;
@@ -339,9 +345,7 @@ void look_verdict(struct target *t, uint64_t now_ns, bool final)
 	if (judge(t, NULL, &t->verdict_spare, &verdict) < 0)
 		return;
 	bool changed = !t->has_verdict || verdict_changed(&t->verdict, &verdict);
-	struct arena swap = t->verdict_arena;
-	t->verdict_arena = t->verdict_spare;
-	t->verdict_spare = swap;
+	swap_arenas(&t->verdict_arena, &t->verdict_spare);
 	t->verdict = verdict;
 	t->has_verdict = true;
 	if (changed && s->listener.verdict)

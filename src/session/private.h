@@ -95,7 +95,6 @@ struct target {
 	struct arena heap_spare;
 	struct heap_stats heap;
 	bool has_heap;
-	double heap_t_s;
 	struct class_mark class_base, class_next; /* walks of long ago, to see which size class grows */
 
 	struct region_totals classes_first[REGION_CLASS_COUNT], classes_last[REGION_CLASS_COUNT];
@@ -117,7 +116,6 @@ struct session {
 	struct session_options options;
 	struct session_listener listener;
 	struct tracer *tracer;
-	struct intern *paths;
 	struct target **targets; /* [0]: the target; others with `children` */
 	size_t target_count, target_cap;
 	size_t living; /* of them: those that have ended cost nothing */

@@ -114,9 +114,8 @@ static uint64_t own_peak_bytes(void)
 {
 	struct err why = ERR_INIT;
 	struct status status = { .vm_hwm_bytes = UNKNOWN_U64 };
-	struct proc self;
+	struct proc self = PROC_INIT;
 
-	self.dir_fd = self.pid_fd = self.statm_fd = self.stat_fd = -1;
 	if (proc_open(getpid(), &self, &why) < 0 || proc_read_status(&self, &status) < 0)
 		status.vm_hwm_bytes = UNKNOWN_U64;
 	proc_close(&self);

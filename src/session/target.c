@@ -75,8 +75,6 @@ static int begin_image(struct target *t)
 	t->class_base.t_s = t->class_next.t_s = NAN;
 	t->probe_backoff_ns = PROBE_BACKOFF_NS;
 	sample_init(&t->last, 0.0);
-	for (int i = 0; i < RUNG_COUNT; i++)
-		t->rungs[i].due_ns = 0;
 	/* Deeper looks wait until there is something to see: a program that ends at once must not pay for them. */
 	rung_retry(t, RUNG_HEAP, t->from_start ? 15 * NS_PER_MS : 0);
 	rung_retry(t, RUNG_SMAPS, t->from_start ? 300 * NS_PER_MS : 0);
@@ -103,7 +101,7 @@ int target_open(struct session *s, pid_t pid, bool standing, struct target **ret
 		return err_set(err, ENOMEM, "out of memory");
 	t->session = s;
 	t->standing = t->from_start = standing;
-	t->proc.dir_fd = t->proc.pid_fd = t->proc.statm_fd = t->proc.stat_fd = -1;
+	t->proc = (struct proc)PROC_INIT;
 	t->cgroup.dir_fd = -1;
 	t->peak_rss_bytes = UNKNOWN_U64;
 	t->cgroup_limit = UINT64_MAX;
@@ -163,8 +161,6 @@ void target_close(struct target *t)
 	site_table_destroy(t->sites);
 	symbols_destroy(t->symbols);
 	series_destroy(t->series);
-	cgroup_close(&t->cgroup);
-	proc_close(&t->proc);
 	arena_deinit(&t->heap_arena);
 	arena_deinit(&t->heap_spare);
 	arena_deinit(&t->verdict_arena);
@@ -177,7 +173,6 @@ int target_exec(struct target *t)
 {
 	struct session *s = t->session;
 	struct err why = ERR_INIT;
-	pid_t parent = t->parent;
 
 	leave_image(t);
 	site_table_destroy(t->sites);
@@ -188,7 +183,6 @@ int target_exec(struct target *t)
 	t->series = NULL;
 	t->exiting = t->has_heap = t->has_classes = t->has_verdict = false;
 	t->from_start = true;
-	t->parent = parent;
 	t->peak_rss_bytes = UNKNOWN_U64;
 	memset(t->rungs, 0, sizeof(t->rungs));
 	if (mem_live_create(t->proc.id.pid, t->proc.dir_fd, &t->mem, &why) < 0) {

@@ -35,14 +35,13 @@ void look_children(struct session *s, struct target *t, uint64_t now_ns)
 {
 	uint64_t begin = clock_now_ns();
 	struct err why = ERR_INIT;
-	struct proc self;
+	struct proc self = PROC_INIT;
 
 	if (!rung_due(t, RUNG_CHILDREN, now_ns))
 		return;
 	add_children_of(s, &t->proc, t->proc.id.pid);
 	/* Orphans of `run` become ours, because memwatch is their subreaper. */
 	if (s->child > 0 && t == s->targets[0]) {
-		self.dir_fd = self.pid_fd = self.statm_fd = self.stat_fd = -1;
 		if (proc_open(getpid(), &self, &why) >= 0)
 			add_children_of(s, &self, getpid());
 		proc_close(&self);

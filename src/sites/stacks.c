@@ -209,6 +209,14 @@ static int add_events(struct stacks *s, const struct catch_result *caught, doubl
 	return rc;
 }
 
+static void charge(struct site_budget *budget, uint64_t stops, uint64_t total_ns, uint64_t max_ns)
+{
+	budget->stops += stops;
+	budget->spent_stall_ns += total_ns;
+	if (max_ns > budget->stopped_ns_max)
+		budget->stopped_ns_max = max_ns;
+}
+
 static bool seen_running(const struct thread_stack *stack)
 {
 	return stack->condition == THREAD_CAPTURED && stack->was_running;
@@ -231,15 +239,11 @@ static int look_at_running(struct stacks *s, double t_s, struct site_budget *bud
 	rc = tracer_capture(s->context.tracer, s->context.pid, s->context.mem, &options, &s->arena, &capture, err);
 	if (rc < 0)
 		return rc;
-	budget->stops++;
-	budget->spent_stall_ns += capture.stopped_ns;
-	if (capture.stopped_ns > budget->stopped_ns_max)
-		budget->stopped_ns_max = capture.stopped_ns;
+	charge(budget, 1, capture.stopped_ns, capture.stopped_ns);
 	for (size_t i = 0; i < capture.thread_count; i++)
 		usable += seen_running(&capture.threads[i]);
 	if (usable == 0)
 		return 0;
-	rc = symbols_update(s->context.symbols, s->context.mem);
 	event.weight_bytes = (uint64_t)(s->carried_bytes / (double)usable);
 	for (size_t i = 0; rc >= 0 && i < capture.thread_count; i++)
 		if (seen_running(&capture.threads[i]))
@@ -276,10 +280,7 @@ static int stacks_look(struct site_source *source, double t_s, uint64_t grew_byt
 	rc = tracer_catch_growth(s->context.tracer, s->context.pid, s->context.mem, &options, &s->arena, &caught, err);
 	if (rc < 0)
 		return rc;
-	budget->spent_stall_ns += caught.stopped_ns_total;
-	budget->stops += caught.stops;
-	if (caught.stopped_ns_max > budget->stopped_ns_max)
-		budget->stopped_ns_max = caught.stopped_ns_max;
+	charge(budget, caught.stops, caught.stopped_ns_total, caught.stopped_ns_max);
 	s->top_ns = 0; /* what comes next is another reserve */
 	if (caught.gave_up && s->ahead_s > AHEAD_MIN_S)
 		s->ahead_s *= 0.5;

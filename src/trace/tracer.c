@@ -41,11 +41,6 @@ int tracer_create(struct tracer **ret)
 	return 0;
 }
 
-void tracer_set_child_sigmask(struct tracer *t, const sigset_t *mask)
-{
-	t->child_mask = *mask;
-}
-
 static void detach_all(struct tracer *t)
 {
 	uint64_t until = clock_now_ns() + DESTROY_WAIT_NS;
