@@ -31,6 +31,9 @@ const struct metric_info metric_table[METRIC_COUNT] = {
 	[METRIC_READ_CHARS] = { "read_chars", "bytes", true },
 	[METRIC_WRITE_CHARS] = { "write_chars", "bytes", true },
 	[METRIC_SYSCALLS] = { "syscalls", "count", true },
+	[METRIC_SWITCHES] = { "context_switches", "count", true },
+	[METRIC_NET] = { "net_bytes", "bytes", true },
+	[METRIC_WORK] = { "work_units", "count", true },
 	[METRIC_CGROUP] = { "cgroup_bytes", "bytes", false },
 	[METRIC_PSI_SOME] = { "psi_some_percent", "percent", false },
 };

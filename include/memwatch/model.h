@@ -42,6 +42,9 @@ enum metric {
 	METRIC_READ_CHARS,  /* /proc/PID/io rchar */
 	METRIC_WRITE_CHARS, /* wchar */
 	METRIC_SYSCALLS,    /* syscr + syscw */
+	METRIC_SWITCHES,    /* voluntary context switches */
+	METRIC_NET,         /* bytes received and sent in the target's network namespace, loopback included */
+	METRIC_WORK,        /* units of work, as counted by --unit-… or recorded in a column of that kind */
 	METRIC_CGROUP,      /* usage of the memory cgroup (a gauge) */
 	METRIC_PSI_SOME,    /* memory pressure, some, avg10, percent (a gauge) */
 	METRIC_COUNT
@@ -152,6 +155,13 @@ struct heap_size_class {
 	uint64_t in_use_blocks, in_use_bytes;
 	uint64_t free_blocks, free_bytes;
 	double growth_per_s; /* of in_use_bytes; NaN before two walks */
+	/*
+	 * Survivors: blocks of this class picked at walks that found a new maximum of the heap, and looked up again at the next
+	 * maximum. Laplace: leak_probability = 1 - (freed + 1) / (tracked - freed + 2), at least 0. 0 tracked: not known, NaN.
+	 */
+	uint32_t tracked_blocks, freed_blocks;
+	double leak_probability;
+	double age_s; /* median age of the blocks followed that are still in use, since first seen; NaN unknown */
 };
 
 struct heap_stats {
@@ -236,7 +246,53 @@ struct forecast {
 	bool known;
 	uint64_t limit_bytes;
 	const char *limit_source; /* "cgroup", "rlimit", "--limit", "machine" */
-	struct interval eta_s;    /* value = mid; high may be infinite (writers: null) */
+	/* value = mid; the interval is of 90 %. high is infinite where the slope may be zero: "not before low" (writers: null) */
+	struct interval eta_s;
+};
+
+#define WORK_PREDICTIONS 4
+
+struct work_prediction {
+	double units;
+	struct interval bytes;
+};
+
+/* Memory against work: bytes = fixed + bytes_per_unit * units + bytes_per_s * time. Intervals are of 95 %. */
+struct work_fit {
+	bool known;
+	const char *unit;   /* what is counted: "unit", "CPU second", "byte read", "call of parse" */
+	const char *source; /* the counter's metric name: "work_units", "cpu_s", … */
+	bool cooperative;   /* units that the user named, not a counter of the kernel */
+	struct interval fixed_bytes, bytes_per_unit;
+	struct interval
+		bytes_per_s;      /* growth with time where work stands still; NaN where the two cannot be told apart */
+	struct interval exponent; /* of units in bytes - fixed ~ units^exponent; NaN unknown */
+	double r2;                /* of the chosen model */
+	/* "constant", "logarithmic", "linear", "linearithmic", "quadratic", "power"; "step": linear, the first unit dearer */
+	const char *model;
+	double units_first, units_last;
+	double rate_variation; /* spread of the work rate over the watch: standard deviation over mean; 0 steady */
+	double idle_share;     /* of the time in which (nearly) no work was done */
+	struct work_prediction predictions[WORK_PREDICTIONS];
+	size_t prediction_count;
+};
+
+struct cycle_quarter {
+	double mean_bytes, mean_duration_s;
+};
+
+/* Create-use-delete loops: found by their period in the memory, or given as units of work. */
+struct cycle_fit {
+	bool known;
+	uint64_t count;
+	bool by_units;                            /* each unit of work is one cycle */
+	uint64_t edge;                            /* first and last means are over that many cycles each */
+	double first_mean_bytes, last_mean_bytes; /* level between cycles: at each one's end */
+	struct interval growth_per_cycle;         /* bytes */
+	double duration_first_s, duration_last_s; /* mean duration of the first and the last `edge` cycles */
+	double duration_ratio;                    /* last over first; 1: as fast as at the beginning */
+	bool slows; /* the cycles get longer beyond doubt, and at least 1.5 times as long */
+	struct cycle_quarter quarters[4];
 };
 
 struct verdict {
@@ -251,6 +307,8 @@ struct verdict {
 	struct action *actions;
 	size_t action_count;
 	struct forecast forecast;
+	struct work_fit work;
+	struct cycle_fit cycles;
 	/* the figures behind the first evidence line, for the text writer */
 	struct interval slope_per_s; /* of the metric judged */
 	enum metric judged;
@@ -283,6 +341,7 @@ struct target_info {
 	int exit_signal;         /* 0: none */
 	uint64_t peak_rss_bytes; /* VmHWM or ru_maxrss, whichever is greater; UNKNOWN_U64 */
 	struct named_part allocator, runtime;
+	const char *source, *label; /* analyze: the file, and the series in it; NULL otherwise */
 };
 
 struct gap {

@@ -12,8 +12,8 @@ struct thinner {
 	size_t count, cap;
 	double from_s, span_s;
 	size_t groups;
-	size_t group; /* the open one */
-	bool open;
+	bool open;    /* a group … */
+	double end_s; /* … that ends there */
 	struct point min, max;
 };
 
@@ -37,15 +37,17 @@ static void close_group(struct thinner *th)
 
 static void thin_add(struct thinner *th, struct point p)
 {
-	double place = th->span_s > 0 ? (p.t_s - th->from_s) / th->span_s * (double)th->groups : 0;
-	size_t group = place >= (double)th->groups ? th->groups - 1 : (size_t)place;
+	if (!th->open || p.t_s >= th->end_s) {
+		double place = th->span_s > 0 ? floor((p.t_s - th->from_s) / th->span_s * (double)th->groups) : 0;
 
-	if (!th->open || group != th->group) {
 		close_group(th);
-		th->group = group;
+		th->end_s = place + 1 >= (double)th->groups ?
+				    INFINITY :
+				    th->from_s + (place + 1) * th->span_s / (double)th->groups;
 		th->open = true;
 		th->min = p;
 		th->max = p;
+		return;
 	}
 	if (p.v < th->min.v)
 		th->min = p;
@@ -136,7 +138,7 @@ double select_kth(double *values, size_t count, size_t k)
 	return values[k];
 }
 
-double select_median(double *values, size_t count)
+double values_median(double *values, size_t count)
 {
 	double upper;
 
@@ -157,7 +159,7 @@ static double block_median(const struct point *points, size_t count)
 		return NAN;
 	for (size_t i = 0; i < count; i++)
 		values[i] = points[i].v;
-	median = select_median(values, count);
+	median = values_median(values, count);
 	if (values != few)
 		free(values);
 	return median;

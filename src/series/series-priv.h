@@ -62,14 +62,12 @@ size_t track_count(const struct track *t, double from_s, double to_s);
 
 /* The k-th smallest (0-based) of values[0..count), which it reorders. count > 0. */
 double select_kth(double *values, size_t count, size_t k);
-/* Median of values[0..count), which it reorders; NaN for none. */
-double select_median(double *values, size_t count);
 
 /*
  * Least squares of v on one axis made from t: straight (a, b infinite) or flat outside of [a, b]; saturating or
- * logarithmic from a on with scale b.
+ * logarithmic from a on with scale b; the power b of the time since a.
  */
-enum axis { AXIS_RAMP, AXIS_EXP, AXIS_LOG };
+enum axis { AXIS_RAMP, AXIS_EXP, AXIS_LOG, AXIS_POWER };
 struct line_fit {
 	double sse, total; /* squared residuals; about the mean alone */
 	double base, slope;

@@ -282,11 +282,9 @@ static void expand_bucket(struct track_walk *w, const struct bucket *b)
 	push_pending(w, b->last);
 }
 
-/* The next stored item, of the coarsest tier first; false at the end. */
-static bool walk_item(struct track_walk *w)
+/* The next bucket, of the coarsest tier first; false where only raw points are left. */
+static bool walk_bucket(struct track_walk *w)
 {
-	const struct ring *raw = &w->track->raw;
-
 	while (!w->raw) {
 		const struct ring *tier = &w->track->tiers[w->tier];
 
@@ -296,17 +294,14 @@ static bool walk_item(struct track_walk *w)
 		}
 		walk_older_done(w);
 	}
-	if (w->index >= raw->count)
-		return false;
-	w->pending[0] = *raw_at(raw, w->index++);
-	w->pending_count = 1;
-	w->pending_at = 0;
-	return true;
+	return false;
 }
 
 bool track_walk_next(struct track_walk *w, struct point *ret)
 {
-	for (;;) {
+	const struct ring *raw = &w->track->raw;
+
+	while (!w->raw || w->pending_at < w->pending_count) {
 		while (w->pending_at < w->pending_count) {
 			struct point p = w->pending[w->pending_at++];
 
@@ -317,7 +312,12 @@ bool track_walk_next(struct track_walk *w, struct point *ret)
 				return true;
 			}
 		}
-		if (!walk_item(w))
-			return false;
+		if (!walk_bucket(w))
+			break;
 	}
+	/* raw points are most of what a long series is walked for; the first one inside the window has been looked up */
+	if (w->index >= raw->count || raw_at(raw, w->index)->t_s > w->to_s)
+		return false;
+	*ret = *raw_at(raw, w->index++);
+	return true;
 }

@@ -89,7 +89,7 @@ struct interval trend_theil_sen(const struct point *points, size_t count)
 	if (made == 0)
 		return ret;
 	half = Z_95 * sqrt(kendall_variance(points, count));
-	ret.value = select_median(slopes, made);
+	ret.value = values_median(slopes, made);
 	/* Sen: the slopes of rank (N - C) / 2 and (N + C) / 2 + 1, counted from 1 */
 	ret.low = select_kth(slopes, made, (size_t)fmax(0, floor(((double)made - half) / 2 - 0.5)));
 	ret.high = select_kth(slopes, made, (size_t)fmin((double)made - 1, ceil(((double)made + half) / 2 - 0.5)));
@@ -107,10 +107,10 @@ double trend_noise(const struct point *points, size_t count)
 		count = MAX_POINTS;
 	for (size_t i = 0; i < count; i++)
 		rest[i] = points[i].v - slope * points[i].t_s;
-	middle = select_median(rest, count);
+	middle = values_median(rest, count);
 	for (size_t i = 0; i < count; i++)
 		rest[i] = fabs(rest[i] - middle);
-	return MAD_TO_SIGMA * select_median(rest, count);
+	return MAD_TO_SIGMA * values_median(rest, count);
 }
 
 /*

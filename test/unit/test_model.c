@@ -29,6 +29,9 @@ static const char *const contract_names[METRIC_COUNT] = {
 	"read_chars",
 	"write_chars",
 	"syscalls",
+	"context_switches",
+	"net_bytes",
+	"work_units",
 	"cgroup_bytes",
 	"psi_some_percent",
 };
@@ -59,7 +62,7 @@ END_TEST
 START_TEST(only_counters_are_counters)
 {
 	for (int i = 0; i < METRIC_COUNT; i++)
-		ck_assert_int_eq(metric_table[i].counter, i >= METRIC_MINOR_FAULTS && i <= METRIC_SYSCALLS);
+		ck_assert_int_eq(metric_table[i].counter, i >= METRIC_MINOR_FAULTS && i <= METRIC_WORK);
 }
 END_TEST
 

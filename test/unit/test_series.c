@@ -344,6 +344,12 @@ static double shape_value(enum shape shape, double x)
 		return pow(2, floor(x * 6.5));
 	case SHAPE_FALLING:
 		return 100 * (1 - x);
+	case SHAPE_POWER:
+		return 100 * x * x;
+	case SHAPE_PERIODIC:
+		return 50 * sin(6.283185307179586 * 1.6 * x);
+	case SHAPE_STAIRCASE:
+		return 20 * floor(5.5 * x);
 	default:
 		return 0;
 	}
