@@ -48,6 +48,9 @@ struct verdict_input {
 	double rss_noise_bytes;        /* noise floor of statm on this machine: |statm - rollup|, 0 unknown */
 	const char *top_site_function; /* for the actions; NULL none */
 	uint64_t hot_class_size;       /* size class that grows most; 0 none */
+	bool recorded;                 /* analyze: nobody can look into the process any more */
+	bool transient;                /* --expect transient: a unit of work should leave nothing behind */
+	const char *work_unit;         /* what METRIC_WORK counts, singular: "request"; NULL: "unit" */
 };
 
 #define VERDICT_MIN_SECONDS 3.0

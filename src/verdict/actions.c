@@ -61,6 +61,40 @@ static void for_leak(struct judgement *j)
 		    "memwatch --pid PID --duration 10m");
 }
 
+static void for_scaling(struct judgement *j)
+{
+	const struct work_fit *w = &j->v.work;
+
+	str_add(&j->text, "size it by its work: ");
+	if (w->cooperative && !isnan(w->fixed_bytes.value)) {
+		units_add_bytes(&j->text, w->fixed_bytes.value);
+		str_add(&j->text, " and ");
+	}
+	units_add_bytes(&j->text, w->bytes_per_unit.value);
+	str_addf(&j->text, " per %s; bound what is kept, or raise the limit", w->unit ? w->unit : "unit");
+	add(j, NULL);
+	str_addf(&j->text, "if a %s should leave nothing behind, this is a leak: say so", w->unit ? w->unit : "unit");
+	add(j,
+	    j->f.in->recorded ? "memwatch analyze --expect transient FILE" : "memwatch --pid PID --expect transient");
+}
+
+/* What would tell a leak from growth with the work. */
+static void add_what_would_tell(struct judgement *j)
+{
+	const struct verdict_input *in = j->f.in;
+
+	if (in->recorded && j->f.relation == WORK_UNKNOWN)
+		say(j,
+		    "record the work done beside the memory (a column cpu_s, or work), or say that work leaves nothing "
+		    "behind",
+		    "memwatch analyze --expect transient FILE");
+	if (in->recorded)
+		say(j, "let memwatch look into the process itself", "memwatch --pid PID");
+	else
+		say(j, "watch longer, or at idle: what grows with the load stops with it",
+		    "memwatch --pid PID --duration 10m");
+}
+
 static void for_growth(struct judgement *j)
 {
 	switch (j->v.where) {
@@ -86,13 +120,13 @@ static void for_growth(struct judgement *j)
 	default:
 		break;
 	}
-	if (!j->f.has_truth)
+	if (!j->f.has_truth && !j->f.in->recorded)
 		say(j, "let memwatch read the heap: only what the program holds can tell a leak",
 		    "memwatch doctor PID");
 	if (j->subject->shape.shape == SHAPE_DOUBLING)
 		say(j, "look for a table or vector that doubles as it fills: its size follows what is put into it",
 		    NULL);
-	say(j, "watch longer, or at idle: what grows with the load stops with it", "memwatch --pid PID --duration 10m");
+	add_what_would_tell(j);
 }
 
 /* Small blocks in use between large free ones: the size that pins most. */
@@ -154,8 +188,10 @@ void actions_build(struct judgement *j)
 		for_leak(j);
 		break;
 	case VERDICT_GROWTH:
-	case VERDICT_SCALING:
 		for_growth(j);
+		break;
+	case VERDICT_SCALING:
+		for_scaling(j);
 		break;
 	case VERDICT_RETENTION:
 		for_retention(j);

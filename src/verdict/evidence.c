@@ -17,13 +17,13 @@ static bool is(const struct judgement *j, enum verdict_class c)
 	return j->v.class == c;
 }
 
-static bool rises(const struct judgement *j)
+bool evidence_rises(const struct judgement *j)
 {
 	return is(j, VERDICT_LEAK) || is(j, VERDICT_GROWTH) || is(j, VERDICT_SCALING);
 }
 
 /* Closes the text that j->text holds into one piece of evidence. */
-static struct evidence *add(struct judgement *j, const char *id, double value, const char *unit, double threshold)
+struct evidence *evidence_add(struct judgement *j, const char *id, double value, const char *unit, double threshold)
 {
 	struct evidence *e = &j->evidence[j->v.evidence_count];
 
@@ -36,7 +36,7 @@ static struct evidence *add(struct judgement *j, const char *id, double value, c
 	return e;
 }
 
-static const char *subject_name(const struct judgement *j)
+const char *evidence_subject(const struct judgement *j)
 {
 	switch (j->subject->metric) {
 	case METRIC_HEAP_IN_USE:
@@ -58,15 +58,15 @@ static void say_short(struct judgement *j, const char *id)
 		return;
 	if (f->samples >= VERDICT_MIN_SAMPLES && f->observed_s >= VERDICT_MIN_SECONDS) {
 		str_add(&j->text, "neither RSS nor the heap was read often enough to judge them");
-		add(j, id, NAN, NULL, NAN);
+		evidence_add(j, id, NAN, NULL, NAN);
 	} else if (f->samples < VERDICT_MIN_SAMPLES) {
 		str_addf(&j->text, "%" PRIu64 " samples: at least %d are needed", f->samples, VERDICT_MIN_SAMPLES);
-		add(j, id, (double)f->samples, "count", VERDICT_MIN_SAMPLES);
+		evidence_add(j, id, (double)f->samples, "count", VERDICT_MIN_SAMPLES);
 	} else {
 		str_add(&j->text, "watched for ");
 		units_add_duration(&j->text, f->observed_s);
 		str_add(&j->text, ": at least 3 s are needed");
-		add(j, id, f->observed_s, "s", VERDICT_MIN_SECONDS);
+		evidence_add(j, id, f->observed_s, "s", VERDICT_MIN_SECONDS);
 	}
 }
 
@@ -93,7 +93,7 @@ static void add_course(struct judgement *j, bool interval)
 {
 	const struct trend *t = j->subject;
 
-	str_addf(&j->text, "%s grows ", subject_name(j));
+	str_addf(&j->text, "%s grows ", evidence_subject(j));
 	text_rate(&j->text, t->slope.value);
 	if (interval) {
 		str_addc(&j->text, ' ');
@@ -112,12 +112,12 @@ static void add_no_trend(struct judgement *j)
 	const struct trend *t = j->subject;
 
 	if (t->rise < -t->material) {
-		str_addf(&j->text, "%s falls: from ", subject_name(j));
+		str_addf(&j->text, "%s falls: from ", evidence_subject(j));
 		units_add_bytes(&j->text, t->level_first);
 		str_add(&j->text, " to ");
 		units_add_bytes(&j->text, t->level_last);
 	} else {
-		str_addf(&j->text, "%s shows no steady growth: ", subject_name(j));
+		str_addf(&j->text, "%s shows no steady growth: ", evidence_subject(j));
 		units_add_bytes(&j->text, t->level_first);
 		str_add(&j->text, " at the beginning, ");
 		units_add_bytes(&j->text, t->level_last);
@@ -129,12 +129,12 @@ static void add_no_trend(struct judgement *j)
 
 static void say_trend(struct judgement *j, const char *id)
 {
-	if (rises(j)) {
+	if (evidence_rises(j)) {
 		add_course(j, true);
-		add(j, id, j->subject->slope.value, "bytes/s", 0);
+		evidence_add(j, id, j->subject->slope.value, "bytes/s", 0);
 	} else if (is(j, VERDICT_STABLE)) {
 		add_no_trend(j);
-		add(j, id, j->subject->rise, "bytes", j->subject->material);
+		evidence_add(j, id, j->subject->rise, "bytes", j->subject->material);
 	}
 }
 
@@ -142,7 +142,7 @@ static void add_plateau(struct judgement *j)
 {
 	const struct trend *t = j->subject;
 
-	str_addf(&j->text, "%s grew by ", subject_name(j));
+	str_addf(&j->text, "%s grew by ", evidence_subject(j));
 	units_add_bytes(&j->text, t->rise);
 	if (t->saturates && t->flat_tail_s < t->span_s / 5) {
 		str_add(&j->text, " and levels off towards ");
@@ -160,7 +160,7 @@ static void say_plateau(struct judgement *j, const char *id)
 	if (!is(j, VERDICT_WARMUP))
 		return;
 	add_plateau(j);
-	add(j, id, j->subject->flat_tail_s, "s", NAN);
+	evidence_add(j, id, j->subject->flat_tail_s, "s", NAN);
 }
 
 static void add_held(struct judgement *j)
@@ -194,16 +194,16 @@ static void say_peak_held(struct judgement *j, const char *id)
 		return;
 	add_held(j);
 	if (j->v.cause == CAUSE_GC)
-		add(j, id, f->gc_gap, "bytes", NAN);
+		evidence_add(j, id, f->gc_gap, "bytes", NAN);
 	else
-		add(j, id, f->held_share, "ratio", f->held_needed);
+		evidence_add(j, id, f->held_share, "ratio", f->held_needed);
 }
 
 static void add_burst(struct judgement *j)
 {
 	const struct trend *t = j->subject;
 
-	str_addf(&j->text, "%s rose to ", subject_name(j));
+	str_addf(&j->text, "%s rose to ", evidence_subject(j));
 	units_add_bytes(&j->text, t->high.v);
 	str_add(&j->text, " for ");
 	units_add_duration(&j->text, t->burst_share * t->span_s);
@@ -216,15 +216,15 @@ static void say_burst(struct judgement *j, const char *id)
 	if (!is(j, VERDICT_SPIKE))
 		return;
 	add_burst(j);
-	add(j, id, j->subject->high.v - fmax(j->subject->level_first, j->subject->level_last), "bytes",
-	    2 * j->subject->material);
+	evidence_add(j, id, j->subject->high.v - fmax(j->subject->level_first, j->subject->level_last), "bytes",
+		     2 * j->subject->material);
 }
 
 static void add_step(struct judgement *j)
 {
 	const struct trend *t = j->subject;
 
-	str_addf(&j->text, "%s rose once, by ", subject_name(j));
+	str_addf(&j->text, "%s rose once, by ", evidence_subject(j));
 	units_add_bytes(&j->text, t->rise);
 	str_add(&j->text, " after ");
 	units_add_duration(&j->text, t->shape.step_at_s);
@@ -236,14 +236,14 @@ static void say_step(struct judgement *j, const char *id)
 	if (!is(j, VERDICT_STEP))
 		return;
 	add_step(j);
-	add(j, id, j->subject->shape.step_size / j->subject->rise, "ratio", 0.8);
+	evidence_add(j, id, j->subject->shape.step_size / j->subject->rise, "ratio", 0.8);
 }
 
 static void say_gate(struct judgement *j, const char *id)
 {
 	const struct trend *t = j->subject;
 
-	if (!rises(j))
+	if (!evidence_rises(j))
 		return;
 	str_add(&j->text, "the trend is significant (Mann-Kendall z ");
 	text_tenths(&j->text, t->z);
@@ -252,7 +252,7 @@ static void say_gate(struct judgement *j, const char *id)
 	str_add(&j->text, ", where ");
 	units_add_bytes(&j->text, t->material);
 	str_add(&j->text, " would count");
-	add(j, id, t->z, "z", GATE_Z);
+	evidence_add(j, id, t->z, "z", GATE_Z);
 }
 
 static void say_shape(struct judgement *j, const char *id)
@@ -260,7 +260,7 @@ static void say_shape(struct judgement *j, const char *id)
 	const struct trend *t = j->subject;
 	enum shape s = t->shape.shape;
 
-	if (is(j, VERDICT_INSUFFICIENT_DATA) || s == SHAPE_CONST || (s == SHAPE_UNDECIDED && !rises(j)) ||
+	if (is(j, VERDICT_INSUFFICIENT_DATA) || s == SHAPE_CONST || (s == SHAPE_UNDECIDED && !evidence_rises(j)) ||
 	    is(j, VERDICT_SPIKE))
 		return;
 	if (s == SHAPE_UNDECIDED)
@@ -268,16 +268,16 @@ static void say_shape(struct judgement *j, const char *id)
 	else
 		str_addf(&j->text, "its shape is %s: BIC %.0f better than the next model", shape_names[s],
 			 t->shape.margin);
-	add(j, id, s == SHAPE_UNDECIDED ? NAN : t->shape.margin, "bic", 2)->against =
-		rises(j) && s != SHAPE_LINEAR && s != SHAPE_UNDECIDED;
+	evidence_add(j, id, s == SHAPE_UNDECIDED ? NAN : t->shape.margin, "bic", 2)->against =
+		evidence_rises(j) && s != SHAPE_LINEAR && s != SHAPE_UNDECIDED;
 }
 
 static void say_new_maximum(struct judgement *j, const char *id)
 {
-	if (!rises(j))
+	if (!evidence_rises(j))
 		return;
 	str_add(&j->text, "the highest trough lies in the last third of the time");
-	add(j, id, j->subject->level_last, "bytes", NAN);
+	evidence_add(j, id, j->subject->level_last, "bytes", NAN);
 }
 
 /* The split of RSS: what the free memory inside the allocator did meanwhile. */
@@ -288,7 +288,7 @@ static void say_free_inside(struct judgement *j, const char *id)
 
 	if (!t->known || is(j, VERDICT_INSUFFICIENT_DATA) || is(j, VERDICT_RETENTION))
 		return;
-	if (rises(j))
+	if (evidence_rises(j))
 		str_add(&j->text, grew ? "retention too: " : "not retention: ");
 	str_addf(&j->text, "bytes free inside the allocator %s (",
 		 grew                   ? "grew by" :
@@ -296,7 +296,7 @@ static void say_free_inside(struct judgement *j, const char *id)
 					  "are flat");
 	units_add_bytes(&j->text, grew ? t->rise : t->level_last);
 	str_addc(&j->text, ')');
-	add(j, id, t->level_last, "bytes", NAN)->against = rises(j) && grew;
+	evidence_add(j, id, t->level_last, "bytes", NAN)->against = evidence_rises(j) && grew;
 }
 
 static void say_rest(struct judgement *j, const char *id)
@@ -304,7 +304,7 @@ static void say_rest(struct judgement *j, const char *id)
 	const struct split *d = &j->f.split;
 	bool grew = d->rest >= fmax(j->f.rss.material, j->subject->rise / 4);
 
-	if (isnan(d->rest) || !rises(j) || !j->f.rss.known)
+	if (isnan(d->rest) || !evidence_rises(j) || !j->f.rss.known)
 		return;
 	if (grew) {
 		str_addf(&j->text, "%s: the rest of RSS grew by ",
@@ -313,12 +313,12 @@ static void say_rest(struct judgement *j, const char *id)
 	} else {
 		str_add(&j->text, "not mappings: the rest of RSS is flat");
 	}
-	add(j, id, d->rest, "bytes", j->f.rss.material)->against = grew && j->v.where == WHERE_HEAP;
+	evidence_add(j, id, d->rest, "bytes", j->f.rss.material)->against = grew && j->v.where == WHERE_HEAP;
 }
 
 static void say_where(struct judgement *j, const char *id)
 {
-	if (!rises(j) || is(j, VERDICT_LEAK) || j->f.where == WHERE_NONE)
+	if (!evidence_rises(j) || is(j, VERDICT_LEAK) || j->f.where == WHERE_NONE)
 		return;
 	str_addf(&j->text, "most of it is %s: ", verdict_where_names[j->f.where]);
 	units_add_bytes(&j->text, j->f.where_rise);
@@ -326,7 +326,7 @@ static void say_where(struct judgement *j, const char *id)
 		str_add(&j->text, " of ");
 		units_add_bytes(&j->text, j->f.split.rss);
 	}
-	add(j, id, j->f.where_rise, "bytes", NAN);
+	evidence_add(j, id, j->f.where_rise, "bytes", NAN);
 }
 
 static void say_trimmable(struct judgement *j, const char *id)
@@ -337,7 +337,7 @@ static void say_trimmable(struct judgement *j, const char *id)
 		return;
 	units_add_bytes(&j->text, (double)heap->trimmable_bytes);
 	str_addf(&j->text, ", %.0f %% of it, are whole pages that a trim could give back", 100 * j->f.trimmable_share);
-	add(j, id, j->f.trimmable_share, "ratio", 0.5);
+	evidence_add(j, id, j->f.trimmable_share, "ratio", 0.5);
 }
 
 static void say_pinned(struct judgement *j, const char *id)
@@ -349,7 +349,7 @@ static void say_pinned(struct judgement *j, const char *id)
 	units_add_bytes(&j->text, (double)heap->pinned_bytes);
 	str_addf(&j->text, " share a page with a block in use; %" PRIu64 " free blocks lie between %" PRIu64 " in use",
 		 heap->free_blocks, heap->in_use_blocks);
-	add(j, id, (double)heap->pinned_bytes, "bytes", NAN);
+	evidence_add(j, id, (double)heap->pinned_bytes, "bytes", NAN);
 }
 
 static void say_startup(struct judgement *j, const char *id)
@@ -359,24 +359,24 @@ static void say_startup(struct judgement *j, const char *id)
 	str_add(&j->text, "the first ");
 	units_add_duration(&j->text, j->f.from_s - (j->f.to_s - j->f.observed_s));
 	str_add(&j->text, " were taken as start-up and left out");
-	add(j, id, j->f.from_s, "s", NAN);
+	evidence_add(j, id, j->f.from_s, "s", NAN);
 }
 
 static void say_no_truth(struct judgement *j, const char *id)
 {
-	if (j->f.has_truth || !rises(j))
+	if (j->f.has_truth || !evidence_rises(j))
 		return;
 	str_add(&j->text, "what the program holds was not read: RSS alone cannot tell a leak from a cache or an "
 			  "allocator's stock");
-	add(j, id, NAN, NULL, NAN)->against = true;
+	evidence_add(j, id, NAN, NULL, NAN)->against = true;
 }
 
 static void say_runtime(struct judgement *j, const char *id)
 {
-	if (!j->f.in->runtime || j->f.truth_is_live || !rises(j))
+	if (!j->f.in->runtime || j->f.truth_is_live || !evidence_rises(j))
 		return;
 	str_addf(&j->text, "%s manages its heap itself: garbage not yet collected looks the same", j->f.in->runtime);
-	add(j, id, NAN, NULL, NAN)->against = true;
+	evidence_add(j, id, NAN, NULL, NAN)->against = true;
 }
 
 static void say_foreign(struct judgement *j, const char *id)
@@ -384,7 +384,7 @@ static void say_foreign(struct judgement *j, const char *id)
 	if (!j->f.in->foreign_heap || is(j, VERDICT_INSUFFICIENT_DATA))
 		return;
 	str_add(&j->text, "most anonymous memory lies outside the known allocator: its heap figures cover a part only");
-	add(j, id, NAN, NULL, NAN)->against = true;
+	evidence_add(j, id, NAN, NULL, NAN)->against = true;
 }
 
 static void say_noise(struct judgement *j, const char *id)
@@ -392,44 +392,36 @@ static void say_noise(struct judgement *j, const char *id)
 	const struct trend *t = j->subject;
 	double noise = fmax(t->noise, t->metric == METRIC_RSS ? j->f.in->rss_noise_bytes : 0);
 
-	if (!rises(j) || noise < NOISE_OF_RISE * t->rise)
+	if (!evidence_rises(j) || noise < NOISE_OF_RISE * t->rise)
 		return;
 	str_add(&j->text, "the troughs scatter by ");
 	units_add_bytes(&j->text, noise);
 	str_addf(&j->text, ", %.0f %% of the growth seen", 100 * noise / t->rise);
-	add(j, id, noise, "bytes", NAN)->against = true;
+	evidence_add(j, id, noise, "bytes", NAN)->against = true;
 }
 
 static void say_walk(struct judgement *j, const char *id)
 {
 	const struct trend *t = j->subject;
 
-	if (!rises(j) || (t->drift_t >= DRIFT_SURE && !t->wanders))
+	if (!evidence_rises(j) || (t->drift_t >= DRIFT_SURE && !t->wanders))
 		return;
 	str_add(&j->text, t->wanders ? "it wanders about the line (drift t " : "its increments are uneven (drift t ");
 	text_tenths(&j->text, t->drift_t);
 	str_add(&j->text, "): a random walk may look the same");
-	add(j, id, t->drift_t, "t", DRIFT_SURE)->against = true;
+	evidence_add(j, id, t->drift_t, "t", DRIFT_SURE)->against = true;
 }
 
 static void say_early(struct judgement *j, const char *id)
 {
 	const struct trend *t = j->subject;
 
-	if (!rises(j) || (t->span_s >= 15 && t->trough_count >= 12))
+	if (!evidence_rises(j) || (t->span_s >= SURE_SECONDS && t->trough_count >= SURE_TROUGHS))
 		return;
 	str_add(&j->text, "watched for ");
 	units_add_duration(&j->text, t->span_s);
 	str_addf(&j->text, " and %zu troughs: a cache that still fills looks the same", t->trough_count);
-	add(j, id, t->span_s, "s", 15)->against = true;
-}
-
-static void say_work(struct judgement *j, const char *id)
-{
-	if (!rises(j))
-		return;
-	str_add(&j->text, "the work done is not known: growth with the load cannot be told from growth with time");
-	add(j, id, NAN, NULL, NAN)->against = true;
+	evidence_add(j, id, t->span_s, "s", SURE_SECONDS)->against = true;
 }
 
 static void say_limit(struct judgement *j, const char *id)
@@ -443,7 +435,7 @@ static void say_limit(struct judgement *j, const char *id)
 	str_addf(&j->text, " (%s) is reached in ", fc->limit_source);
 	units_add_duration(&j->text, fc->eta_s.value);
 	str_add(&j->text, " at this rate");
-	add(j, id, fc->eta_s.value, "s", NAN);
+	evidence_add(j, id, fc->eta_s.value, "s", NAN);
 }
 
 static void say_asides(struct judgement *j, const char *id)
@@ -457,9 +449,9 @@ static void say_asides(struct judgement *j, const char *id)
 	for (const struct verdict_rule *r = verdict_rules; r->name; r++) {
 		bool holds = r->applies(&j->f, &other, &subject);
 
-		if (behind && holds && r->aside && !(rises(j) && other.class == VERDICT_GROWTH)) {
+		if (behind && holds && r->aside && !(evidence_rises(j) && other.class == VERDICT_GROWTH)) {
 			str_add(&j->text, r->aside);
-			add(j, id, NAN, NULL, NAN)->against = true;
+			evidence_add(j, id, NAN, NULL, NAN)->against = true;
 			return;
 		}
 		behind = behind || holds;
@@ -482,7 +474,13 @@ static void summarize(struct judgement *j)
 		add_step(j);
 		break;
 	case VERDICT_STABLE:
-		add_no_trend(j);
+		if (j->v.cycles.known && j->v.cycles.slows)
+			add_slower(j);
+		else
+			add_no_trend(j);
+		break;
+	case VERDICT_SCALING:
+		add_per_unit(j);
 		break;
 	case VERDICT_INSUFFICIENT_DATA:
 		str_add(&j->text, j->v.evidence_count ? j->evidence[0].text : "too little was seen");
@@ -497,6 +495,13 @@ static void summarize(struct judgement *j)
 const struct evidence_rule evidence_rules[] = {
 	{ "short", say_short },
 	{ "trend", say_trend },
+	{ "work", say_work },
+	{ "first-unit", say_first_unit },
+	{ "transient", say_transient },
+	{ "cycles", say_cycles },
+	{ "cycle-time", say_cycle_time },
+	{ "survivors", say_survivors },
+	{ "teeth", say_teeth },
 	{ "plateau", say_plateau },
 	{ "peak-held", say_peak_held },
 	{ "burst", say_burst },
@@ -518,7 +523,7 @@ const struct evidence_rule evidence_rules[] = {
 	{ "uneven", say_walk },
 	{ "early", say_early },
 	{ "also", say_asides },
-	{ "work", say_work },
+	{ "units", say_units },
 	{ NULL, NULL },
 };
 

@@ -198,6 +198,7 @@ void features_compute(const struct verdict_input *in, struct features *ret)
 {
 	struct features *f = ret;
 	double rss_floor = fmax(RSS_FLOOR, RSS_NOISE_FACTOR * in->rss_noise_bytes);
+	const struct trend *subject;
 
 	f->in = in;
 	f->samples = series_count(in->series);
@@ -215,4 +216,8 @@ void features_compute(const struct verdict_input *in, struct features *ret)
 	name_largest(f);
 	measure_held(f);
 	f->gc_gap = f->truth_is_live && f->rss.known ? f->rss.level_last - f->truth.level_last : NAN;
+	subject = f->has_truth ? &f->truth : &f->rss;
+	work_measure(in, subject, f->from_s, f->to_s, &f->work);
+	f->relation = work_relate(&f->work, subject->rise, f->span_s);
+	cycles_measure(in, subject, f->from_s, f->to_s, &f->cycles);
 }

@@ -19,6 +19,10 @@
 #define GATE_Z 2.33
 #define GATE_DRIFT_T 1.65
 
+/* What grows is not surely growing before so much was seen of it. */
+#define SURE_SECONDS 40.0
+#define SURE_TROUGHS 12
+
 #define KIB 1024.0
 #define MIB (1024.0 * 1024.0)
 
@@ -37,13 +41,19 @@ struct trend {
 	double noise;                   /* of the troughs about any smooth course */
 	double scatter;                 /* of the points about the line between the levels */
 	double material;                /* a smaller change counts as none */
-	double z, drift_t;              /* Mann-Kendall; mean increment over its standard error */
+	/*
+	 * Mann-Kendall, less what neighbours that depend on each other feign (or, on few troughs, the t of the line where it says
+	 * more); mean increment over its standard error.
+	 */
+	double z, drift_t;
+	size_t teeth; /* regular cycles found: the troughs are theirs; 0 none */
 	struct interval slope;
 	size_t higher;                   /* troughs above the one before */
 	bool wanders;                    /* about the line, as a random walk does */
 	bool new_max;                    /* the highest trough lies in the last third */
 	bool rising;                     /* the gate: significant, material, new maximum */
 	bool linear;                     /* no other shape explains it clearly better than a line */
+	bool waves;                      /* a wave explains it clearly better than a line */
 	bool saturates;                  /* a saturating course explains it clearly better than a line */
 	double rise_begin_s, rise_end_s; /* last trough below 10 % and first above 90 % of the rise */
 	double flat_tail_s;              /* how long it has stayed where it is now */
@@ -57,6 +67,16 @@ struct trend {
 struct split {
 	double rss, in_use, free_inside, rest;
 	double file, shmem, stack, anon;
+};
+
+/* How memory goes with the work done; see work_relate(). */
+enum work_relation {
+	WORK_UNKNOWN,
+	WORK_IDLE,     /* memory grows while (nearly) no work is done */
+	WORK_STEADY,   /* the rate is too even to tell work from time */
+	WORK_EXPLAINS, /* growth goes with work, and stands still when work does */
+	WORK_TIME,     /* growth goes with time, though work varies */
+	WORK_MIXED     /* with both */
 };
 
 struct features {
@@ -78,6 +98,9 @@ struct features {
 	bool peak_seen;         /* the memory now free was in use while memwatch watched */
 	double trimmable_share; /* of the free bytes; NaN unknown */
 	double gc_gap;          /* RSS - live bytes; NaN unknown */
+	struct work_fit work;   /* of what is judged, see work.c */
+	enum work_relation relation;
+	struct cycle_fit cycles;
 };
 
 /* Scratch of one judgement. */
@@ -91,6 +114,10 @@ struct judgement {
 	struct str text; /* scratch of the builders */
 	bool failed;     /* out of memory */
 };
+
+/* Growth that something else than the heap makes up, at more than twice the heap's, is not the heap's leak. */
+#define HEAP_MINOR 2.0
+#define MAX_ODD_SHAPE 0.8 /* confidence where the course has another shape than the class supposes */
 
 struct verdict_rule {
 	const char *name;
@@ -107,6 +134,23 @@ struct evidence_rule {
 extern const struct verdict_rule verdict_rules[];   /* ended by name == NULL */
 extern const struct evidence_rule evidence_rules[]; /* ended by id == NULL */
 
+/* course.c */
+bool course_stopped(const struct trend *t);
+bool course_is_step(const struct trend *t);
+bool course_is_startup(const struct features *f,
+		       const struct trend *t); /* the end of the start-up that the cut left standing */
+bool course_grew_and_stopped(const struct features *f, const struct trend *t);
+bool course_grows(const struct trend *t);     /* with no end in sight */
+bool course_is_steady(const struct trend *t); /* … evenly, and beyond what a random walk does */
+enum verdict_where course_where(const struct features *f, const struct trend *t);
+
+/* rules_held.c, rules_once.c: as verdict_rule.applies */
+bool rule_gc(const struct features *f, struct verdict *ret, const struct trend **ret_subject);
+bool rule_retention(const struct features *f, struct verdict *ret, const struct trend **ret_subject);
+bool rule_spike(const struct features *f, struct verdict *ret, const struct trend **ret_subject);
+bool rule_step(const struct features *f, struct verdict *ret, const struct trend **ret_subject);
+bool rule_warmup(const struct features *f, struct verdict *ret, const struct trend **ret_subject);
+
 /* trend.c */
 void trend_measure(const struct series *s, enum metric m, double from_s, double to_s, double floor_bytes,
 		   double floor_share, struct trend *ret);
@@ -115,13 +159,54 @@ double level_between(const struct point *points, size_t count, double from_s, do
 /* features.c */
 void features_compute(const struct verdict_input *in, struct features *ret);
 
+/*
+ * work.c: memory (the points of the subject) against work. Picks the counter: METRIC_WORK where there is one, else the kernel's counter
+ * that goes best with the memory and is not memory itself. ret->known false where no counter covers the time.
+ */
+void work_measure(const struct verdict_input *in, const struct trend *subject, double from_s, double to_s,
+		  struct work_fit *ret);
+
+enum work_relation work_relate(const struct work_fit *w, double rise, double span_s);
+
+/* work.c for work_fit.c: the memory at some even times, and the count of units then. */
+#define WORK_BLOCKS 120
+struct work_course {
+	size_t count;
+	size_t still;    /* the first so many lie before the counter first moved (0: not told apart) */
+	bool still_thin; /* … and stand for fewer readings than the others: no part of a fit */
+	double t_s[WORK_BLOCKS], units[WORK_BLOCKS], bytes[WORK_BLOCKS];
+	double begin_s;    /* of the time watched */
+	double resolution; /* bytes; residuals below are rounding */
+};
+
+/* work_fit.c: fills what follows from the course; cooperative, units and rate are set before. */
+void work_fit_course(const struct work_course *c, struct work_fit *ret);
+
+/* cycles.c: ret->known false where there are no cycles: fewer than 6, or nothing that swings and no units of work. */
+void cycles_measure(const struct verdict_input *in, const struct trend *subject, double from_s, double to_s,
+		    struct cycle_fit *ret);
+
 /* confidence.c */
 double confidence_logistic(double score);
 double confidence_cap(double confidence, double span_s, size_t troughs);
 double confidence_of_trend(const struct trend *t);
 
-/* evidence.c, actions.c, forecast.c */
+/* evidence.c, evidence_work.c, actions.c, forecast.c */
 void evidence_build(struct judgement *j);
+/* Closes the text that j->text holds into one piece of evidence. Never NULL. */
+struct evidence *evidence_add(struct judgement *j, const char *id, double value, const char *unit, double threshold);
+bool evidence_rises(const struct judgement *j); /* leak, growth, scaling */
+const char *evidence_subject(const struct judgement *j);
+void add_per_unit(struct judgement *j); /* summaries */
+void add_slower(struct judgement *j);
+void say_work(struct judgement *j, const char *id);
+void say_first_unit(struct judgement *j, const char *id);
+void say_transient(struct judgement *j, const char *id);
+void say_cycles(struct judgement *j, const char *id);
+void say_cycle_time(struct judgement *j, const char *id);
+void say_survivors(struct judgement *j, const char *id);
+void say_teeth(struct judgement *j, const char *id);
+void say_units(struct judgement *j, const char *id);
 void actions_build(struct judgement *j);
 void forecast_build(struct judgement *j);
 

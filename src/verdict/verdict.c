@@ -14,6 +14,8 @@ static void classify(struct judgement *j)
 		r++; /* the last one always holds */
 	j->v.judged = j->subject->metric;
 	j->v.slope_per_s = j->subject->slope;
+	j->v.work = j->f.work;
+	j->v.cycles = j->f.cycles;
 }
 
 static int keep(struct judgement *j, struct verdict *ret)

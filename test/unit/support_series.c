@@ -42,6 +42,15 @@ const struct run_label run_labels[RUN_KIND_COUNT] = {
 	[RUN_STACKS] = { "thread stacks", ONLY(GROWTH), KIND_NONE, CAUSE_NONE, WHERE_STACK },
 	[RUN_HEAP_MINOR] = { "heap is minor", ONLY(GROWTH), KIND_NONE, CAUSE_NONE, WHERE_ANON },
 	[RUN_SHORT] = { "short", ONLY(INSUFFICIENT_DATA), KIND_NONE, CAUSE_NONE, WHERE_NONE },
+	[RUN_UNITS] = { "units of work", ONLY(SCALING), KIND_NONE, CAUSE_NONE, WHERE_HEAP },
+	[RUN_UNITS_TRANSIENT] = { "leak per unit", ONLY(LEAK), KIND_SUSPECTED, CAUSE_NONE, WHERE_HEAP },
+	[RUN_IDLE_LEAK] = { "leak at idle", ONLY(LEAK), KIND_SUSPECTED, CAUSE_NONE, -1 },
+	[RUN_LOADED] = { "grows with the load", ONLY(SCALING), KIND_NONE, CAUSE_NONE, -1 },
+	[RUN_TIMED] = { "grows with time", ONLY(LEAK), KIND_SUSPECTED, CAUSE_NONE, -1 },
+	[RUN_TEETH] = { "troughs that rise", ONLY(LEAK), KIND_SUSPECTED, CAUSE_NONE, -1 },
+	[RUN_STAIRS] = { "equal steps", ONLY(GROWTH), KIND_NONE, CAUSE_NONE, -1 },
+	[RUN_WAVES] = { "days and nights", ONLY(STABLE), KIND_NONE, CAUSE_NONE, WHERE_NONE },
+	[RUN_SLOWER] = { "slower cycles", ONLY(STABLE), KIND_NONE, CAUSE_NONE, WHERE_NONE },
 	[RUN_FEW] = { "few samples", ONLY(INSUFFICIENT_DATA), KIND_NONE, CAUSE_NONE, WHERE_NONE },
 };
 
@@ -112,6 +121,11 @@ static void plan_make(struct plan *p, enum run_kind kind, uint64_t seed, double 
 	if (kind == RUN_LEAK_SAWTOOTH)
 		p->tooth = fmin(p->tooth, 2 * p->rate * p->seconds);
 	p->walk_step = p->base * 0.01;
+	if (kind ==
+	    RUN_TEETH) { /* a tooth of few samples is noise, and one that is small in all the growth says little */
+		p->period_s = fmax(p->period_s, 1.5);
+		p->tooth = fmax(p->tooth, 0.5 * p->rate * p->seconds);
+	}
 }
 
 static double burst(const struct plan *p, double t)
@@ -127,6 +141,36 @@ static double peak(const struct plan *p, double t)
 	double x = t / p->seconds;
 
 	return p->size * ramp(x, 0.05, 0.3) * (x < p->at + 0.1 ? 1 : 0);
+}
+
+static bool is_recorded(enum run_kind kind)
+{
+	return kind >= RUN_IDLE_LEAK && kind <= RUN_WAVES;
+}
+
+/* Work of a run, in shares of all of it: bursts and pauses. */
+static double work_done(double x)
+{
+	const double bursts[][2] = { { 0.02, 0.1 }, { 0.2, 0.22 }, { 0.3, 0.5 }, { 0.62, 0.7 }, { 0.82, 0.97 } };
+	double done = 0, all = 0;
+
+	for (size_t i = 0; i < sizeof(bursts) / sizeof(*bursts); i++) {
+		done += fmin(fmax(x - bursts[i][0], 0), bursts[i][1] - bursts[i][0]);
+		all += bursts[i][1] - bursts[i][0];
+	}
+	return done / all;
+}
+
+#define UNITS 4000
+#define UNIT_BYTES 4096
+#define FIRST_UNIT_BYTES 3.6e6
+
+static double units_done(enum run_kind kind, double x)
+{
+	/* the k-th cycle takes 1 + 13 k / n times as long as the first */
+	if (kind == RUN_SLOWER)
+		return floor(UNITS * (sqrt(1 + 195 * x) - 1) / 13);
+	return floor(UNITS * work_done(x));
 }
 
 static double heap_level(struct plan *p, enum run_kind kind, double t)
@@ -159,6 +203,20 @@ static double heap_level(struct plan *p, enum run_kind kind, double t)
 		return p->base + MIB * pow(2, floor(log2(1 + 255 * x)));
 	case RUN_HEAP_MINOR:
 		return p->base + 0.1 * p->rate * t;
+	case RUN_UNITS:
+	case RUN_UNITS_TRANSIENT:
+		return p->base + UNIT_BYTES * units_done(kind, x) + (units_done(kind, x) > 0 ? FIRST_UNIT_BYTES : 0);
+	case RUN_LOADED:
+		return p->base + 2 * p->rate * p->seconds * work_done(x);
+	case RUN_IDLE_LEAK:
+	case RUN_TIMED:
+		return p->base + 2 * p->rate * t;
+	case RUN_TEETH:
+		return p->base + p->rate * t + p->tooth * fmod(t / p->period_s, 1);
+	case RUN_STAIRS:
+		return p->base + 0.2 * p->base * floor(x * 9);
+	case RUN_WAVES:
+		return p->base * (1 + 0.2 * sin(TAU * (2 * x + p->at)));
 	default:
 		return p->base;
 	}
@@ -220,7 +278,19 @@ static bool has_runtime(enum run_kind kind)
 
 static bool has_walks(enum run_kind kind)
 {
-	return !has_runtime(kind) && kind != RUN_NO_TRUTH;
+	return !has_runtime(kind) && kind != RUN_NO_TRUTH && !is_recorded(kind);
+}
+
+static void add_work(const struct run *r, const struct plan *p, struct sample *s)
+{
+	double x = s->t_s / p->seconds;
+
+	if (r->kind == RUN_UNITS || r->kind == RUN_UNITS_TRANSIENT || r->kind == RUN_SLOWER)
+		s->v[METRIC_WORK] = units_done(r->kind, x);
+	if (r->kind == RUN_LOADED || r->kind == RUN_TIMED)
+		s->v[METRIC_CPU] = 100 + p->seconds / 2 * work_done(x);
+	if (r->kind == RUN_IDLE_LEAK)
+		s->v[METRIC_CPU] = 100;
 }
 
 static void add_sample(struct run *r, struct plan *p, double t, bool walk)
@@ -248,6 +318,7 @@ static void add_sample(struct run *r, struct plan *p, double t, bool walk)
 	}
 	if (walk && (r->kind == RUN_LEAK_LIVE || r->kind == RUN_GC_HOLDS))
 		s.v[METRIC_RUNTIME_LIVE] = q.live;
+	add_work(r, p, &s);
 	if (series_add(r->series, &s) < 0)
 		abort();
 	r->input.now_s = t;
@@ -270,6 +341,20 @@ static void finish_input(struct run *r)
 	r->input.limits = &r->limit;
 	r->input.limit_count = 1;
 	r->input.rss_noise_bytes = 64 * 1024;
+	r->input.recorded = is_recorded(r->kind);
+	r->input.transient = r->kind == RUN_UNITS_TRANSIENT;
+	r->input.work_unit = "request";
+	if (r->kind == RUN_LEAK_CHURN) {
+		r->class = (struct heap_size_class){ .size = 144,
+						     .tracked_blocks = 32,
+						     .freed_blocks = 0,
+						     .leak_probability = 1 - 1.0 / 34,
+						     .growth_per_s = r->rate,
+						     .age_s = 5 };
+		r->heap.classes = &r->class;
+		r->heap.class_count = 1;
+		r->input.hot_class_size = 144;
+	}
 }
 
 void run_make(struct run *r, enum run_kind kind, uint64_t seed, double seconds)

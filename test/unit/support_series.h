@@ -38,7 +38,16 @@ enum run_kind {
 	RUN_STACKS,
 	RUN_HEAP_MINOR, /* the heap grows a little, mappings much */
 	RUN_SHORT,
-	RUN_FEW, /* too few samples */
+	RUN_FEW,             /* too few samples */
+	RUN_UNITS,           /* units of work in bursts, each of which keeps 4 KiB; the first unit keeps 3.6 MB */
+	RUN_UNITS_TRANSIENT, /* the same, but units should leave nothing behind */
+	RUN_IDLE_LEAK,       /* recorded RSS and CPU: grows while no work is done */
+	RUN_LOADED,          /* recorded RSS and CPU: grows in step with work that varies much */
+	RUN_TIMED,           /* the same work, but growth goes with time */
+	RUN_TEETH,           /* recorded RSS alone: what is left after each collection rises */
+	RUN_STAIRS,          /* recorded RSS alone: equal steps */
+	RUN_WAVES,           /* recorded RSS alone: two days */
+	RUN_SLOWER,          /* memory flat, each unit of work takes longer */
 	RUN_KIND_COUNT
 };
 
@@ -48,7 +57,8 @@ struct run {
 	struct heap_stats heap;
 	struct verdict_limit limit;
 	struct verdict_input input;
-	double rate; /* bytes per s where it grows */
+	double rate;                  /* bytes per s where it grows */
+	struct heap_size_class class; /* RUN_LEAK_CHURN: blocks that were followed */
 };
 
 struct run_label {
