@@ -105,6 +105,14 @@ static bool move_block(struct glibc_walk *w, struct glibc_arena *a, uint64_t siz
 	return true;
 }
 
+/* The chunk loop took it for a block in use. */
+static void found_free(struct glibc_walk *w, uint64_t chunk, uint64_t size)
+{
+	glibc_found_block(w, chunk, size, false);
+	if (w->options->picks)
+		heap_picks_drop_block(w->options->picks, chunk, size);
+}
+
 /* Walks one list of at most `most` blocks; each is checked. size 0: any. Returns the number of blocks moved. */
 static uint64_t walk_list(struct glibc_walk *w, uint64_t user, uint64_t size, uint64_t most, uint64_t *bytes)
 {
@@ -123,7 +131,7 @@ static uint64_t walk_list(struct glibc_walk *w, uint64_t user, uint64_t size, ui
 		if (!move_block(w, a, head & ~CHUNK_FLAGS))
 			break;
 		*bytes += head & ~CHUNK_FLAGS;
-		glibc_found_block(w, user - CHUNK_HEADER, head & ~CHUNK_FLAGS, false);
+		found_free(w, user - CHUNK_HEADER, head & ~CHUNK_FLAGS);
 		n++;
 		user = glibc_follow(user, stored, w->g->linking);
 		if (user % 16 != 0)
@@ -322,7 +330,7 @@ static bool step(struct glibc_walk *w, struct glibc_arena *a, struct cursor *c)
 		c->chunk = 0;
 		return false;
 	}
-	glibc_found_block(w, c->chunk, c->size, false);
+	found_free(w, c->chunk, c->size);
 	c->count++;
 	c->chunk = next % 16 == 0 ? next : 0;
 	return true;

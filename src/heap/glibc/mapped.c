@@ -109,6 +109,8 @@ static int try_stretch(struct glibc_walk *w, struct glibc_arena *a, uint64_t add
 		return rc;
 	if (s.finish - address > left) { /* more than the arena ever took: not its own */
 		w->tally = before;
+		if (w->options->picks)
+			heap_picks_drop(w->options->picks, address, s.finish);
 		w->stats.skipped_bytes -= a->skipped_bytes - skipped;
 		a->skipped_bytes = skipped;
 		return 0;
@@ -333,6 +335,20 @@ static void drop_surplus(struct glibc_walk *w)
 	}
 }
 
+static void count_block(struct glibc_walk *w, const struct glibc_block *b)
+{
+	size_t index = heap_class_index(b->bytes);
+	struct heap_picks *picks = w->options->picks;
+	uint64_t hash = picks ? heap_pick_hash(b->address, picks->salt) : UINT64_MAX;
+
+	w->total.blocks[1][index]++;
+	if (index >= HEAP_SMALL_CLASSES)
+		w->total.bytes[1][index] += b->bytes;
+	if (picks && hash < picks->below[index])
+		heap_picks_add(picks, index, b->address, b->bytes, hash);
+	glibc_found_block(w, b->address, b->bytes, true);
+}
+
 int glibc_walk_mappings(struct glibc_walk *w, struct glibc_arena *a)
 {
 	bool pieces = a->top && (!a->reached_top || (a->noncontiguous && w->main_covered < a->system_mem));
@@ -356,13 +372,8 @@ int glibc_walk_mappings(struct glibc_walk *w, struct glibc_arena *a)
 		remember_blocks(w);
 	}
 	sum = block_bytes(w);
-	for (size_t i = 0; i < w->block_count; i++) {
-		size_t index = heap_class_index(w->blocks[i].bytes);
-
-		w->total.blocks[1][index]++;
-		if (index >= HEAP_SMALL_CLASSES)
-			w->total.bytes[1][index] += w->blocks[i].bytes;
-	}
+	for (size_t i = 0; i < w->block_count; i++)
+		count_block(w, &w->blocks[i]);
 	w->stats.mmapped_blocks = w->block_count;
 	w->stats.mmapped_bytes = sum;
 	if (sum < w->mmapped_mem) {

@@ -72,6 +72,8 @@ static int fill_classes(const struct glibc_walk *w, struct arena *arena, struct 
 			.free_blocks = w->total.blocks[0][i],
 			.free_bytes = small ? w->total.blocks[0][i] * i * 16 : w->total.bytes[0][i],
 			.growth_per_s = NAN,
+			.leak_probability = NAN,
+			.age_s = NAN,
 		};
 	}
 	return 0;

@@ -117,6 +117,9 @@ static enum step run(struct glibc_walk *w, const struct glibc_span *s, uint64_t 
 	uint64_t address = pending->address, head = pending->head;
 	struct glibc_tally *t = &w->tally;
 	uint64_t wanted = glibc_next_wanted(w, address);
+	struct heap_picks *picks = w->options->picks;
+	const uint64_t *below = picks ? picks->below : NULL;
+	uint64_t salt = picks ? picks->salt : 0;
 	enum step step = STEP_ODD;
 
 	while (address != top) {
@@ -145,6 +148,8 @@ static enum step run(struct glibc_walk *w, const struct glibc_span *s, uint64_t 
 			note_large(w, t, address, size, index, in_use != 0);
 		}
 		t->blocks[in_use][index]++;
+		if (below && heap_pick_hash(address, salt) < below[index] && in_use)
+			heap_picks_add(picks, index, address, size, heap_pick_hash(address, salt));
 		if (next > wanted) {
 			glibc_found_block(w, address, size, in_use != 0);
 			wanted = glibc_next_wanted(w, next);
@@ -263,6 +268,8 @@ static int mend(struct glibc_walk *w, struct drive *d)
 		w->stats.reread_windows++;
 		if (read_head(w, d->s, d->saved.address, &d->saved)) {
 			w->tally = d->before;
+			if (w->options->picks)
+				heap_picks_drop(w->options->picks, d->saved.address, d->at.address);
 			d->at = d->saved;
 			return 0;
 		}
