@@ -78,6 +78,8 @@ must_check int parse_statm(const char *buf, size_t len, struct statm *ret);
 must_check int parse_stat(const char *buf, size_t len, struct stat_line *ret);
 must_check int parse_status(const char *buf, size_t len, struct status *ret);
 must_check int parse_io(const char *buf, size_t len, struct proc_io *ret);
+/* /proc/PID/net/dev: bytes received and sent, over all interfaces of the network namespace, loopback included. */
+must_check int parse_net_dev(const char *buf, size_t len, uint64_t *ret_bytes);
 must_check int parse_psi(const char *buf, size_t len, struct psi *ret);
 
 /* One line of maps (no newline). Octal escapes of the kernel (\012) are decoded; a path that ends in " (deleted)" sets the flag. */
@@ -145,6 +147,8 @@ must_check int proc_read_statm(struct proc *p, struct statm *ret);
 must_check int proc_read_stat(struct proc *p, struct stat_line *ret);
 must_check int proc_read_status(struct proc *p, struct status *ret);
 must_check int proc_read_io(struct proc *p, struct proc_io *ret); /* -EACCES: not ours to read */
+/* parse_net_dev() of the target's namespace; the count goes down when an interface goes away. */
+must_check int proc_read_net(struct proc *p, uint64_t *ret_bytes);
 /* The whole process; count and size_bytes are UNKNOWN_U64. Before 4.14 the sum of smaps, with them but without the split of PSS. */
 must_check int proc_read_rollup(struct proc *p, struct region_totals *ret, uint64_t *ret_ns);
 /* Sums by class, streamed in bounded memory whatever the count of mappings. */

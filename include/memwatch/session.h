@@ -37,6 +37,17 @@ struct session_options {
 	bool children;
 	uint64_t limit_bytes; /* 0: none given */
 	bool debuginfod;
+	/*
+	 * Units of work, counted with the user's help into METRIC_WORK of the (first) target; at most one of:
+	 *   unit_func    calls of a function: "name", demangled or mangled, "lib.so:name", "module+0xoffset"
+	 *   unit_stdout  run: lines of the child's standard output that match this POSIX extended regular expression; where a group of it
+	 *                matches digits, they are the count so far. The child then writes into a pipe, which a process of its own empties
+	 *                into memwatch's standard output, whatever becomes of memwatch
+	 *   unit_file    a file whose last line holds the count so far, or that gets a line a unit; or a FIFO
+	 * What cannot be counted is a gap, but for a function that a running target does not have: session_create() fails.
+	 */
+	const char *unit_func, *unit_stdout, *unit_file;
+	bool transient; /* a unit of work should leave nothing behind */
 };
 
 struct session;

@@ -47,6 +47,22 @@ must_check int symbols_update(struct symbols *s, struct mem *mem);
  */
 size_t symbols_resolve(struct symbols *s, uint64_t address, bool call, struct frame *frames, size_t cap);
 
+/*
+ * Where the function of that name begins: "name" (mangled, or demangled with or without its parameters; the executable is searched
+ * first, then all modules), "MODULE:name", "MODULE+0xOFFSET" (as frames without a name show it). More than one place only where the
+ * compiler made copies of it (constprop, isra). Linear over the symbol tables: milliseconds, more with large libraries.
+ * -ENOENT no such function; -ENOTUNIQ several of that name: the message lists them; -ENOTSUP an indirect function (IFUNC), which is
+ * called once, to choose; -E2BIG more than cap copies. Messages name the remedy.
+ */
+struct function_place {
+	uint64_t address;
+	const char *name, *module; /* live as long as s */
+};
+must_check int symbols_find(struct symbols *s, const char *name, struct function_place *ret, size_t cap,
+			    size_t *ret_count, struct err *err);
+/* Changes whenever symbols_update() finds other executable mappings. */
+uint64_t symbols_generation(const struct symbols *s);
+
 /* For the unwinder (private to symbol/ and unwind/): see src/symbol/private.h. */
 
 /* The language of the executable's main unit, "c", "c++", "rust", "go", …; NULL unknown. */

@@ -20,7 +20,8 @@
  *      v                          |
  *   passing, stopping --(copied)--+--> detached (none)        [a standing thread goes back to running instead]
  *
- * Threads: one; ptrace ties the tracees to the thread that made the tracer. waitpid() is called nowhere else in memwatch.
+ * Threads: one; ptrace ties the tracees to the thread that made the tracer. waitpid() is called nowhere else in memwatch while a
+ * tracer lives that has tracees (session/units_stdout.c waits for a helper of its own before there are any).
  * Signals: SIGCHLD must be blocked or handled so that a main loop can wake; the tracer itself polls. SIGRTMAX is the tracer's own.
  */
 #ifndef MEMWATCH_TRACE_H
@@ -140,6 +141,7 @@ struct trace_event {
 struct spawn_options {
 	char *const *argv;
 	bool follow_children; /* FORK, VFORK and CLONE of processes are reported and the children attached standing */
+	int stdout_fd;        /* > 0: the child's standard output; 0: memwatch's own */
 };
 
 struct tracer;
@@ -187,6 +189,31 @@ must_check int tracer_catch_growth(struct tracer *t, pid_t pid, struct mem *mem,
  * stops late stands until then. Cheap when there are none. Returns how many are still awaited.
  */
 size_t tracer_settle(struct tracer *t);
+
+/*
+ * Counts calls of a function: a hardware breakpoint of the kernel's perf at its first instruction, in counting mode. Nothing is written
+ * into the target and no thread is stopped by memwatch, but each call traps into the kernel and goes on: call_counter_cost_ns() says for
+ * how long on this machine. The kernel takes the breakpoints away when the counter is closed or memwatch dies at any instant. (Debug
+ * registers set by ptrace would outlive memwatch and kill the target at its next call: there is no such way here.)
+ *
+ * Threads that live now and those born later are counted; child processes are not (before Linux 5.13: they are). An exec leaves the
+ * counter at an address that means nothing: close it and open another.
+ */
+#define CALL_PLACES_MAX 4 /* debug registers of x86-64 */
+struct call_counter;
+/*
+ * places: addresses of one function and of its copies, at most CALL_PLACES_MAX. Errors name cause and remedy: -EACCES and -EPERM (kernel.
+ * perf_event_paranoid, seccomp, rights), -ENOSPC (breakpoints in use), -EOPNOTSUPP (none on this machine), -EMFILE, -ESRCH.
+ */
+must_check int call_counter_open(pid_t pid, const uint64_t *places, size_t count, struct call_counter **ret,
+				 struct err *err);
+/* Calls since it was opened, of all threads and of those that have ended. */
+must_check int call_counter_read(const struct call_counter *c, uint64_t *ret);
+/* What one call costs the thread that makes it, measured on memwatch itself at the opening. */
+uint64_t call_counter_cost_ns(const struct call_counter *c);
+/* Threads were born faster than they could be listed: some may not be counted until they end. */
+bool call_counter_missed(const struct call_counter *c);
+void call_counter_close(struct call_counter *c);
 
 /* Why ptrace or memory access to pid is refused, from Yama, TracerPid, uids, dumpable, capabilities: "… ; remedy". */
 void trace_explain_refusal(pid_t pid, struct err *err);

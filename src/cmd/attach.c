@@ -45,7 +45,7 @@ static int parse(int argc, char **argv, struct watch_args *args, struct err *err
 			       argv[first]);
 	if (args->pid == 0)
 		return err_set(err, EINVAL, "no process given: memwatch --pid PID");
-	return watch_check(args, err);
+	return watch_check(args, false, err);
 }
 
 static int run(int argc, char **argv)

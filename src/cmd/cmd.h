@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #include "memwatch/base/opt.h"
+#include "memwatch/report.h"
 #include "memwatch/session.h"
 
 enum exit_status {
@@ -30,11 +31,14 @@ struct command {
 	int (*run)(int argc, char **argv);
 };
 
-extern const struct command command_attach, command_run, command_report, command_doctor, command_help, command_version;
+extern const struct command command_attach, command_run, command_analyze, command_report, command_doctor, command_help,
+	command_version;
 extern const struct command *const commands[]; /* NULL-terminated, in the order of --help */
 
 const struct command *command_find(const char *name);
 void command_print_help(const struct command *command);
+/* How text is shown on the file that fd is: `color` is an index into watch_color_choices. */
+struct report_style command_style(int color, int fd);
 
 /* ---- options that attach and run share ---- */
 
@@ -42,13 +46,15 @@ struct watch_args {
 	pid_t pid;
 	uint64_t duration_ns, interval_ns, limit_bytes;
 	const char *output, *stream;
+	const char *unit_func, *unit_stdout, *unit_file;
 	bool json, children, quiet, debuginfod, help;
-	int sites, heap, color;
+	int sites, heap, color, expect;
 	uint64_t fail_on;
 	double budget;
 };
 
-extern const char *const watch_sites_choices[], *const watch_heap_choices[], *const watch_color_choices[];
+extern const char *const watch_sites_choices[], *const watch_heap_choices[], *const watch_color_choices[],
+										     *const watch_expect_choices[];
 
 /* clang-format off */
 #define WATCH_OPTIONS \
@@ -69,6 +75,14 @@ extern const char *const watch_sites_choices[], *const watch_heap_choices[], *co
 	{ 0, "children", OPT_FLAG, offsetof(struct watch_args, children), NULL, "follow the whole process tree", NULL, 0, 0 }, \
 	{ 0, "limit", OPT_BYTES, offsetof(struct watch_args, limit_bytes), "BYTES", \
 	  "a limit for the forecast, beside cgroup, rlimit and machine (K, M, G; KB, MB, GB)", NULL, 0, 0 }, \
+	{ 0, "unit-func", OPT_TEXT, offsetof(struct watch_args, unit_func), "SYMBOL", \
+	  "count calls of this function as units of work", NULL, 0, 0 }, \
+	{ 0, "unit-stdout", OPT_TEXT, offsetof(struct watch_args, unit_stdout), "REGEX", \
+	  "run: count lines of standard output that match, or take the count from a group of digits", NULL, 0, 0 }, \
+	{ 0, "unit-file", OPT_TEXT, offsetof(struct watch_args, unit_file), "FILE", \
+	  "take the count of units of work from the last line of FILE, or count its lines", NULL, 0, 0 }, \
+	{ 0, "expect", OPT_CHOICE, offsetof(struct watch_args, expect), "WHAT", \
+	  "what a unit of work may leave behind: any, transient (nothing)", watch_expect_choices, 0, 0 }, \
 	{ 0, "fail-on", OPT_SET, offsetof(struct watch_args, fail_on), "CLASS,...", "exit with status 3 on such a verdict", \
 	  verdict_class_names, 0, 0 }, \
 	{ 0, "budget", OPT_NUMBER, offsetof(struct watch_args, budget), "PERCENT", \
@@ -81,7 +95,7 @@ extern const char *const watch_sites_choices[], *const watch_heap_choices[], *co
 /* clang-format on */
 
 /* Whether the options fit together (one standard output, sources of this release). 0 or -EINVAL with a message. */
-must_check int watch_check(const struct watch_args *args, struct err *err);
+must_check int watch_check(const struct watch_args *args, bool run, struct err *err);
 /* Watches and reports. child: argv of `run`, else NULL. Returns the exit status. */
 int watch(const struct watch_args *args, char *const *child);
 

@@ -20,7 +20,7 @@ static int parse(int argc, char **argv, struct watch_args *args, int *ret_first,
 	++*ret_first; /* opt_parse() counts from behind the command's name */
 	if (*ret_first >= argc)
 		return err_set(err, EINVAL, "no command given: memwatch run [OPTIONS] -- CMD [ARG...]");
-	return watch_check(args, err);
+	return watch_check(args, true, err);
 }
 
 static int run(int argc, char **argv)

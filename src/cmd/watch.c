@@ -6,10 +6,10 @@
 #include <limits.h>
 #include <math.h>
 #include <poll.h>
+#include <regex.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -26,9 +26,9 @@
 
 const char *const watch_sites_choices[] = { "auto", "off", "faults", "probe", "stacks", NULL };
 const char *const watch_heap_choices[] = { "auto", "off", NULL };
-const char *const watch_color_choices[] = { "auto", "always", "never", NULL };
+const char *const watch_expect_choices[] = { "any", "transient", NULL };
 
-enum { COLOR_AUTO, COLOR_ALWAYS, COLOR_NEVER };
+enum { EXPECT_ANY, EXPECT_TRANSIENT };
 
 struct watcher {
 	const struct watch_args *args;
@@ -46,33 +46,6 @@ struct watcher {
 	double slope_rss, slope_t_s, slope;
 	struct report_style live_style;
 };
-
-static bool use_color(int choice, int fd)
-{
-	const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
-
-	if (choice != COLOR_AUTO)
-		return choice == COLOR_ALWAYS;
-	return isatty(fd) && !(no_color && *no_color) && !(term && strcmp(term, "dumb") == 0);
-}
-
-static unsigned terminal_width(int fd)
-{
-	struct winsize size;
-
-	return isatty(fd) && ioctl(fd, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
-}
-
-static bool unicode_locale(void)
-{
-	const char *text = getenv("LC_ALL");
-
-	if (!text || !*text)
-		text = getenv("LC_CTYPE");
-	if (!text || !*text)
-		text = getenv("LANG");
-	return text && (strstr(text, "UTF-8") || strstr(text, "utf8"));
-}
 
 /* ---- the stream ---- */
 
@@ -254,9 +227,7 @@ static int write_report(const struct watch_args *args, const struct snapshot *sn
 static int write_text(const struct watch_args *args, const struct snapshot *snapshot, struct err *err)
 {
 	cleanup_str struct str text = STR_INIT;
-	struct report_style style = { .color = use_color(args->color, STDOUT_FILENO),
-				      .width = terminal_width(STDOUT_FILENO),
-				      .unicode = unicode_locale() };
+	struct report_style style = command_style(args->color, STDOUT_FILENO);
 	bool taken = args->json || (args->output && strcmp(args->output, "-") == 0) ||
 		     (args->stream && strcmp(args->stream, "-") == 0);
 	int rc;
@@ -294,7 +265,40 @@ static int report_all(struct watcher *w, struct session *session, bool *ret_gate
 	return rc < 0 ? rc : text_rc;
 }
 
-int watch_check(const struct watch_args *args, struct err *err)
+static int check_units(const struct watch_args *args, bool run, struct err *err)
+{
+	int given = (args->unit_func != NULL) + (args->unit_stdout != NULL) + (args->unit_file != NULL);
+	regex_t regex;
+	char why[128];
+	int rc;
+
+	if (given > 1)
+		return err_set(err, EINVAL,
+			       "units of work are counted in one way at a time; give one of --unit-func, "
+			       "--unit-stdout and --unit-file");
+	if (args->unit_func && !*args->unit_func)
+		return err_set(err, EINVAL, "invalid --unit-func '': must name a function");
+	if (args->unit_file && !*args->unit_file)
+		return err_set(err, EINVAL, "invalid --unit-file '': must name a file");
+	if (!args->unit_stdout)
+		return 0;
+	if (!run)
+		return err_set(err, EINVAL,
+			       "--unit-stdout '%.200s' needs a program that memwatch runs: the output of a "
+			       "running process does not pass here; use --unit-file or --unit-func",
+			       args->unit_stdout);
+	rc = regcomp(&regex, args->unit_stdout, REG_EXTENDED | REG_NOSUB);
+	if (rc != 0) {
+		regerror(rc, &regex, why, sizeof(why));
+		return err_set(err, EINVAL,
+			       "invalid --unit-stdout '%.200s': %s; must be an extended regular expression (grep -E)",
+			       args->unit_stdout, why);
+	}
+	regfree(&regex);
+	return 0;
+}
+
+int watch_check(const struct watch_args *args, bool run, struct err *err)
 {
 	if (args->sites == SITES_FAULTS || args->sites == SITES_PROBE)
 		return err_set(err, EINVAL,
@@ -306,7 +310,7 @@ int watch_check(const struct watch_args *args, struct err *err)
 			       "the report and the stream cannot both go to standard output; give one of them a file");
 	if (args->json && args->output && strcmp(args->output, "-") != 0)
 		return err_set(err, EINVAL, "--json means '-o -'; leave out one of --json and -o '%s'", args->output);
-	return 0;
+	return check_units(args, run, err);
 }
 
 /* Before anything is started: an hour of watching must not end in a file that cannot be written. */
@@ -324,9 +328,7 @@ static void watcher_init(struct watcher *w, const struct watch_args *args)
 	*w = (struct watcher){ .args = args, .stream_fd = -1, .unsent = STR_INIT, .terminal = isatty(STDERR_FILENO) };
 	w->rss = w->in_use = w->heap_free = w->slope = w->slope_rss = NAN;
 	w->next_live_s = w->terminal ? 0.0 : PLAIN_PERIOD_S;
-	w->live_style = (struct report_style){ .color = use_color(args->color, STDERR_FILENO),
-					       .width = terminal_width(STDERR_FILENO),
-					       .unicode = unicode_locale() };
+	w->live_style = command_style(args->color, STDERR_FILENO);
 }
 
 static int start_failure(int rc, bool run)
@@ -358,7 +360,11 @@ int watch(const struct watch_args *args, char *const *child)
 						 .heap = args->heap,
 						 .children = args->children,
 						 .limit_bytes = args->limit_bytes,
-						 .debuginfod = args->debuginfod };
+						 .debuginfod = args->debuginfod,
+						 .unit_func = args->unit_func,
+						 .unit_stdout = args->unit_stdout,
+						 .unit_file = args->unit_file,
+						 .transient = args->expect == EXPECT_TRANSIENT };
 	struct watcher w;
 	const struct session_listener listener = { &w, on_begin, on_sample, on_event, on_verdict };
 	struct session *session = NULL;

@@ -6,6 +6,7 @@
 
 #include "memwatch/base/clock.h"
 #include "session/private.h"
+#include "session/units.h"
 
 #define PROBE_BACKOFF_MAX_NS (2000 * NS_PER_MS)
 #define WALK_NS (10 * NS_PER_S)      /* wall time of one walk: meanwhile nothing else is looked at */
@@ -84,27 +85,61 @@ static void grow_classes(struct target *t, double t_s)
 
 uint64_t hot_class(const struct target *t)
 {
-	uint64_t size = 0;
-	double most = 0.0;
+	return t->has_heap ? t->hot_class_size : 0;
+}
 
-	for (size_t i = 0; t->has_heap && i < t->heap.class_count; i++) {
-		if (t->heap.classes[i].growth_per_s > most) {
-			most = t->heap.classes[i].growth_per_s;
-			size = t->heap.classes[i].size;
-		}
+#define LOOKED_UP (SITES_FOLLOWED + SURVIVORS_MAX)
+
+/* What the sites and the survivors follow, in one ascending list. */
+static size_t blocks_to_look_up(const struct target *t, struct heap_block ret[LOOKED_UP])
+{
+	struct heap_block sites[SITES_FOLLOWED], others[SURVIVORS_MAX];
+	size_t n = t->sites ? site_table_blocks(t->sites, false, sites, SITES_FOLLOWED) : 0, i = 0, j = 0, count = 0;
+	size_t m = t->survivors ? survivors_blocks(t->survivors, others, SURVIVORS_MAX) : 0;
+
+	while (i < n || j < m) {
+		if (j == m || (i < n && sites[i].address <= others[j].address))
+			ret[count++] = sites[i++];
+		else
+			ret[count++] = others[j++];
+		ret[count - 1].state = HEAP_BLOCK_UNKNOWN;
 	}
-	return size;
+	return count;
+}
+
+/* How old the blocks of each class get. The content of those in use is read once more: another block may have taken a place. */
+static void look_for_survivors(struct target *t, double t_s, const struct heap_block *looked_up, size_t count)
+{
+	struct heap_block blocks[SURVIVORS_FRESH > SURVIVORS_RECHECKED ? SURVIVORS_FRESH : SURVIVORS_RECHECKED];
+	size_t n;
+
+	if (!t->survivors) { /* from the second walk on: many a process ends before it */
+		if (survivors_create(t->opened_s, &t->survivors) < 0)
+			return;
+	} else {
+		survivors_seen(t->survivors, t_s, looked_up, count, t->heap.complete);
+		n = survivors_due(t->survivors, blocks, SURVIVORS_RECHECKED);
+		if (n > 0 && heap_recheck(t->walker, t->mem, blocks, n) >= 0)
+			survivors_seen(t->survivors, t_s, blocks, n, false);
+	}
+	n = survivors_walked(t->survivors, t_s, &t->heap, blocks, SURVIVORS_FRESH);
+	if (n > 0 && heap_recheck(t->walker, t->mem, blocks, n) >= 0)
+		survivors_follow(t->survivors, blocks, n);
+	survivors_fill(t->survivors, &t->heap);
+	t->hot_class_size = survivors_hot_class(t->survivors);
 }
 
 static void walk_heap(struct target *t, struct sample *sample, bool final)
 {
 	bool resident = final || t->rungs[RUNG_HEAP].runs % RESIDENT_EVERY == 0;
-	struct heap_block blocks[SITES_FOLLOWED];
-	size_t followed = t->sites ? site_table_blocks(t->sites, false, blocks, SITES_FOLLOWED) : 0;
+	struct heap_block blocks[LOOKED_UP];
+	size_t followed = blocks_to_look_up(t, blocks);
+	bool first = !t->has_heap;
 	struct heap_walk_options options = { .size_classes = true,
 					     .resident = resident,
 					     .deadline_ns = clock_now_ns() + (final ? FINAL_WALK_NS : WALK_NS),
 					     .cancel = final ? NULL : signals_pending(),
+					     .picks = t->survivors ? survivors_picks(t->survivors) : NULL,
 					     .blocks = blocks,
 					     .block_count = followed };
 	struct heap_stats heap;
@@ -126,6 +161,8 @@ static void walk_heap(struct target *t, struct sample *sample, bool final)
 	t->heap = heap;
 	t->has_heap = true;
 	grow_classes(t, sample->t_s);
+	if (!first)
+		look_for_survivors(t, sample->t_s, blocks, followed);
 	sample->v[METRIC_HEAP_IN_USE] = (double)heap.in_use_bytes;
 	sample->v[METRIC_HEAP_FREE] = (double)heap.free_bytes;
 	sample->v[METRIC_HEAP_MAPPED] = (double)heap.mapped_bytes;
@@ -326,9 +363,23 @@ int judge(struct target *t, const char *top_site, struct arena *arena, struct ve
 		.classes_first = t->has_classes ? t->classes_first : NULL,
 		.classes_last = t->has_classes ? t->classes_last : NULL,
 		.top_site_function = top_site,
+		.transient = t->session->options.transient,
+		.work_unit = units_noun(t),
 	};
 
 	return verdict_judge(&input, arena, ret);
+}
+
+/* Hysteresis: a running verdict gives way to another one when that is reached twice in a row; to the first one at once. */
+static bool is_settled(struct target *t, const struct verdict *next)
+{
+	bool again = t->has_verdict_next && !verdict_changed(&t->verdict_next, next);
+
+	t->verdict_next = (struct verdict){
+		.class = next->class, .kind = next->kind, .cause = next->cause, .where = next->where
+	};
+	t->has_verdict_next = true;
+	return again || !t->has_verdict || t->verdict.class == VERDICT_INSUFFICIENT_DATA;
 }
 
 void look_verdict(struct target *t, uint64_t now_ns, bool final)
@@ -345,10 +396,12 @@ void look_verdict(struct target *t, uint64_t now_ns, bool final)
 	if (judge(t, NULL, &t->verdict_spare, &verdict) < 0)
 		return;
 	bool changed = !t->has_verdict || verdict_changed(&t->verdict, &verdict);
+	rung_done(t, RUNG_VERDICT, clock_self_cpu_ns() - begin);
+	if (changed && !final && !is_settled(t, &verdict))
+		return;
 	swap_arenas(&t->verdict_arena, &t->verdict_spare);
 	t->verdict = verdict;
 	t->has_verdict = true;
 	if (changed && s->listener.verdict)
 		s->listener.verdict(s->listener.arg, t->last.t_s, t->proc.id.pid, &t->verdict);
-	rung_done(t, RUNG_VERDICT, clock_self_cpu_ns() - begin);
 }

@@ -6,8 +6,10 @@
 
 #include "memwatch/base/clock.h"
 #include "session/private.h"
+#include "session/units.h"
 
-#define SMAPS_TO_ROLLUP 4 /* smaps takes about so many times as long; more with very many mappings */
+#define UNITS_EAGER_NS (100 * NS_PER_MS) /* after the start of a program image: its libraries are being mapped */
+#define SMAPS_TO_ROLLUP 4                /* smaps takes about so many times as long; more with very many mappings */
 
 static void put(struct sample *sample, enum metric m, uint64_t value)
 {
@@ -76,6 +78,7 @@ static int observe_status(struct target *t, struct sample *sample)
 		return rc;
 	put(sample, METRIC_SWAP, status.vm_swap_bytes);
 	put(sample, METRIC_SHMEM, status.rss_shmem_bytes);
+	put(sample, METRIC_SWITCHES, status.voluntary_switches); /* of the main thread */
 	rise_peak(t, status.vm_hwm_bytes);
 	return 0;
 }
@@ -197,10 +200,23 @@ static int observe_cgroup(struct target *t, struct sample *sample)
 	return 0;
 }
 
+/* Nice to have: whatever is the matter with it, the rest goes on. */
+static int observe_net(struct target *t, struct sample *sample)
+{
+	uint64_t bytes;
+	int rc = proc_read_net(&t->proc, &bytes);
+
+	if (rc >= 0)
+		put(sample, METRIC_NET, bytes);
+	else
+		t->rungs[RUNG_NET].off = true;
+	return 0;
+}
+
 static int (*const observers[RUNG_COUNT])(struct target *t, struct sample *sample) = {
 	[RUNG_STAT] = observe_stat,     [RUNG_STATUS] = observe_status, [RUNG_IO] = observe_io,
 	[RUNG_FDS] = observe_fds,       [RUNG_ROLLUP] = observe_rollup, [RUNG_SMAPS] = observe_smaps,
-	[RUNG_CGROUP] = observe_cgroup,
+	[RUNG_CGROUP] = observe_cgroup, [RUNG_NET] = observe_net,
 };
 
 /* Whether a final look at this rung is worth it for a process that ends: all but what a short life never gave reason to read. */
@@ -211,6 +227,24 @@ static bool wanted(const struct target *t, enum rung rung, uint64_t now_ns, bool
 	if (!final)
 		return rung_due(t, rung, now_ns);
 	return rung != RUNG_FDS && rung != RUNG_CGROUP && rung_affordable(t, rung, now_ns);
+}
+
+static bool wanted_units(const struct target *t, uint64_t now_ns, bool final)
+{
+	return t->session->units && t == t->session->targets[0] &&
+	       (final ? rung_affordable(t, RUNG_UNITS, now_ns) : rung_due(t, RUNG_UNITS, now_ns));
+}
+
+/* To find the function takes longer than to read its count, and is done once; a library with it may come in the first milliseconds. */
+static void observe_units(struct target *t, struct sample *sample, bool final)
+{
+	uint64_t begin = clock_now_ns();
+	bool known = !isnan(t->last.v[METRIC_WORK]);
+
+	sample->v[METRIC_WORK] = units_read(t, final);
+	rung_done(t, RUNG_UNITS, known || isnan(sample->v[METRIC_WORK]) ? clock_now_ns() - begin : 0);
+	if (isnan(sample->v[METRIC_WORK]) && begin - t->image_ns < UNITS_EAGER_NS)
+		rung_retry(t, RUNG_UNITS, NS_PER_MS);
 }
 
 static void remember(struct target *t, const struct sample *sample)
@@ -238,6 +272,8 @@ void target_tick(struct target *t, uint64_t now_ns, bool final)
 		rc = observers[rung](t, &sample);
 		rung_done(t, (enum rung)rung, clock_now_ns() - begin);
 	}
+	if (rc >= 0 && wanted_units(t, now_ns, final))
+		observe_units(t, &sample, final);
 	if (rc == -ESTALE && target_exec(t) >= 0) {
 		if (s->listener.event)
 			s->listener.event(s->listener.arg, sample.t_s, t->proc.id.pid, "exec", t->info.exe, NAN);

@@ -23,6 +23,7 @@
 #include "memwatch/symbol.h"
 #include "memwatch/trace.h"
 #include "memwatch/verdict.h"
+#include "session/survivors.h"
 
 enum rung {
 	RUNG_STAT,   /* faults, CPU, threads */
@@ -32,6 +33,8 @@ enum rung {
 	RUNG_ROLLUP,
 	RUNG_SMAPS,
 	RUNG_CGROUP,
+	RUNG_NET,
+	RUNG_UNITS, /* --unit-…: as often as its share of the budget allows */
 	RUNG_HEAP,
 	RUNG_SITES,
 	RUNG_CHILDREN,
@@ -60,6 +63,8 @@ struct class_mark { /* in-use bytes by size class at one walk; t_s NaN: none */
 	double t_s;
 	uint64_t in_use[HEAP_CLASS_COUNT];
 };
+
+struct units;
 
 struct target {
 	struct session *session;
@@ -96,6 +101,8 @@ struct target {
 	struct heap_stats heap;
 	bool has_heap;
 	struct class_mark class_base, class_next; /* walks of long ago, to see which size class grows */
+	struct survivors *survivors;              /* NULL before the second walk */
+	uint64_t hot_class_size;                  /* as they told last; 0 none */
 
 	struct region_totals classes_first[REGION_CLASS_COUNT], classes_last[REGION_CLASS_COUNT];
 	bool has_classes;
@@ -106,6 +113,8 @@ struct target {
 	struct arena verdict_arena, verdict_spare;
 	struct verdict verdict;
 	bool has_verdict;
+	struct verdict verdict_next; /* class, kind, cause and where that the newest judgement came to */
+	bool has_verdict_next;
 	struct arena info_arena;
 	struct target_info info;
 	char comm[sizeof(
@@ -127,8 +136,9 @@ struct session {
 	bool over;
 	bool timed_out; /* the duration is up, the target lives */
 	bool reported_begin;
-	int wait_status; /* -1: not known */
-	pid_t child;     /* run: our child; 0 attach */
+	int wait_status;     /* -1: not known */
+	pid_t child;         /* run: our child; 0 attach */
+	struct units *units; /* units.h; NULL: none asked for */
 	struct cost cost;
 	uint64_t cpu_begin_ns;
 	struct arena gap_arena;

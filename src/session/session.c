@@ -14,6 +14,7 @@
 #include "memwatch/base/clock.h"
 #include "memwatch/base/vec.h"
 #include "session/private.h"
+#include "session/units.h"
 
 #define FIRST_TICK_NS (1 * NS_PER_MS)
 #define FIRST_TICKS 60 /* at one millisecond each, so that a life of 50 ms gives 20 samples even on a busy machine */
@@ -46,7 +47,9 @@ static int wait_for_exec(struct session *s, struct err *err)
 
 static int start_child(struct session *s, struct err *err)
 {
-	struct spawn_options options = { .argv = s->options.argv, .follow_children = s->options.children };
+	struct spawn_options options = { .argv = s->options.argv,
+					 .follow_children = s->options.children,
+					 .stdout_fd = units_stdout_fd(s->units) };
 	int rc;
 
 	if (s->options.children)
@@ -58,6 +61,20 @@ static int start_child(struct session *s, struct err *err)
 	if (rc < 0)
 		return rc;
 	return session_add(s, s->child, true, getpid(), err);
+}
+
+static int open_target(struct session *s, struct err *err)
+{
+	int rc = units_open(&s->options, &s->units, err);
+
+	if (rc < 0)
+		return rc;
+	rc = s->options.argv ? start_child(s, err) : session_add(s, s->options.pid, false, 0, err);
+	if (rc >= 0)
+		rc = units_attach(s, err);
+	if (rc < 0 && s->child > 0)
+		kill(s->child, SIGKILL); /* ours, and nothing of it has run */
+	return rc;
 }
 
 static void fill_defaults(struct session_options *o)
@@ -92,10 +109,8 @@ int session_create(const struct session_options *options, const struct session_l
 		signals_second_leaves(); /* also in the middle of a long look */
 	if (rc < 0)
 		err_set(err, -rc, "cannot set up tracing: %s", strerror(-rc));
-	else if (options->argv)
-		rc = start_child(s, err);
 	else
-		rc = session_add(s, options->pid, false, 0, err);
+		rc = open_target(s, err);
 	if (rc < 0) {
 		session_destroy(s);
 		return rc;
@@ -111,6 +126,7 @@ void session_destroy(struct session *s)
 	for (size_t i = 0; i < s->target_count; i++)
 		target_close(s->targets[i]);
 	free(s->targets);
+	units_close(s->units);
 	tracer_destroy(s->tracer);
 	arena_deinit(&s->gap_arena);
 	free(s->gaps);
@@ -238,6 +254,7 @@ static void finish(struct session *s)
 	uint64_t now = clock_now_ns();
 
 	signals_second_leaves();
+	units_drain(s);
 	for (size_t i = 0; i < s->target_count; i++) {
 		struct target *t = s->targets[i];
 		const struct region *regions;
@@ -306,5 +323,6 @@ int session_end_child(struct session *s, struct err *err)
 			sleep_until(s, clock_now_ns() + POLL_SLICE_NS);
 		signals_take();
 	}
+	units_drain(s);
 	return 0;
 }

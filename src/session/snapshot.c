@@ -8,6 +8,7 @@
 
 #include "memwatch/base/clock.h"
 #include "session/private.h"
+#include "session/units.h"
 
 #define SITES_REPORTED 20
 #define SERIES_ROWS 2000
@@ -127,7 +128,7 @@ static int fill_session(struct session *s, struct snapshot *ret)
 	const struct target *t = s->targets[0];
 	const char **rungs = arena_array(&ret->arena, 3, sizeof(*rungs));
 	uint64_t end = s->exited_ns ? s->exited_ns : clock_now_ns();
-	uint64_t cpu = clock_self_cpu_ns() - s->cpu_begin_ns;
+	uint64_t cpu = clock_self_cpu_ns() - s->cpu_begin_ns + units_cpu_ns(s->units);
 	size_t n = 0;
 
 	if (!rungs)
@@ -179,6 +180,7 @@ static void note_missing(struct session *s)
 			NULL);
 	if (s->options.sites == SITES_OFF)
 		session_gap(s, "sites", "switched off", "leave --sites out");
+	units_note_gaps(s);
 }
 
 int session_snapshot(struct session *s, struct snapshot *ret)

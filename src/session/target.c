@@ -8,6 +8,7 @@
 #include "memwatch/base/clock.h"
 #include "memwatch/base/vec.h"
 #include "session/private.h"
+#include "session/units.h"
 
 #define PROBE_BACKOFF_NS (10 * NS_PER_MS)
 #define TARGETS_MAX 4096 /* processes of one session, ended ones included */
@@ -73,6 +74,7 @@ static int begin_image(struct target *t)
 	t->mark_rss = t->sites_rss = NAN;
 	t->rate = 0.0;
 	t->class_base.t_s = t->class_next.t_s = NAN;
+	t->hot_class_size = 0;
 	t->probe_backoff_ns = PROBE_BACKOFF_NS;
 	sample_init(&t->last, 0.0);
 	/* Deeper looks wait until there is something to see: a program that ends at once must not pay for them. */
@@ -136,6 +138,8 @@ static void leave_image(struct target *t)
 	t->source = NULL;
 	heap_walker_destroy(t->walker);
 	t->walker = NULL;
+	survivors_destroy(t->survivors);
+	t->survivors = NULL;
 	mem_destroy(t->mem);
 	t->mem = NULL;
 }
@@ -173,6 +177,7 @@ int target_exec(struct target *t)
 {
 	struct session *s = t->session;
 	struct err why = ERR_INIT;
+	int rc;
 
 	leave_image(t);
 	site_table_destroy(t->sites);
@@ -191,7 +196,10 @@ int target_exec(struct target *t)
 		session_gap_err(s, "heap", &why);
 		t->rungs[RUNG_HEAP].off = t->rungs[RUNG_SITES].off = true;
 	}
-	return begin_image(t);
+	rc = begin_image(t);
+	if (rc >= 0)
+		units_exec(t);
+	return rc;
 }
 
 int session_add(struct session *s, pid_t pid, bool standing, pid_t parent, struct err *err)

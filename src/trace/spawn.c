@@ -26,8 +26,10 @@ static void restore_signals(const struct tracer *t)
 	sigprocmask(SIG_SETMASK, &t->child_mask, NULL);
 }
 
-__attribute__((noreturn)) static void run_child(const struct tracer *t, char *const *argv, const struct spawn_pipes *p)
+__attribute__((noreturn)) static void run_child(const struct tracer *t, const struct spawn_options *o,
+						const struct spawn_pipes *p)
 {
+	char *const *argv = o->argv;
 	char go;
 	int error;
 
@@ -35,6 +37,8 @@ __attribute__((noreturn)) static void run_child(const struct tracer *t, char *co
 	if (read(p->go[0], &go, 1) != 1)
 		_exit(EXIT_NOT_EXECUTED); /* the parent is gone or could not attach */
 	restore_signals(t);
+	if (o->stdout_fd > 0 && dup2(o->stdout_fd, STDOUT_FILENO) < 0)
+		_exit(EXIT_NOT_EXECUTED);
 	execvp(argv[0], argv);
 	error = errno;
 	if (write(p->failed[1], &error, sizeof(error)) != (ssize_t)sizeof(error))
@@ -129,7 +133,7 @@ static int start_child(struct tracer *t, const struct spawn_options *o, struct s
 	if (pid < 0)
 		return err_set(err, errno, "cannot start a process: %s", strerror(errno));
 	if (pid == 0)
-		run_child(t, o->argv, p);
+		run_child(t, o, p);
 	close(take_fd(&p->failed[1])); /* the child's end alone keeps the pipe open */
 	r = attach_child(t, pid, o, &x, err);
 	if (r < 0) {

@@ -25,6 +25,9 @@ extern const uint64_t arch_red_zone;
 /* AUDIT_ARCH_… of calls whose numbers and arguments arch_growth_call() knows. */
 extern const uint32_t arch_audit;
 
+/* bp_len of an execution breakpoint for perf_event_open. */
+extern const uint64_t arch_breakpoint_len;
+
 /* Which growth call a number is; false for all others. */
 bool arch_growth_call(uint64_t number, enum growth_call *ret);
 

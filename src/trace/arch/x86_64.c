@@ -14,6 +14,7 @@
 
 const uint64_t arch_red_zone = 128;
 const uint32_t arch_audit = AUDIT_ARCH_X86_64;
+const uint64_t arch_breakpoint_len = sizeof(long); /* what the kernel demands for execution on x86 */
 
 struct user_regs_32 {
 	uint32_t bx, cx, dx, si, di, bp, ax, ds, es, fs, gs, orig_ax, ip, cs, flags, sp, ss;
