@@ -23,7 +23,7 @@ struct report_style {
 };
 
 struct report_format {
-	const char *name; /* "text", "json" */
+	const char *name; /* "text", "json", "ndjson" (the JSON on one line) */
 	/* Appends the whole document. The snapshot is not changed. 0 or -ENOMEM. */
 	int (*render)(const struct snapshot *snapshot, const struct report_style *style, struct str *out);
 };
@@ -43,6 +43,13 @@ must_check int report_parse(const char *text, size_t len, struct snapshot *ret, 
  * out (texts that begin with "not "); then what speaks against it, behind "but:". Statistics are left to the full report.
  */
 must_check int report_verdict_text(const struct snapshot *snapshot, const struct report_style *style, struct str *out);
+
+/* Of a series that was read from a file, target.source: a line that says where it comes from, what it holds and how much of it. */
+must_check int report_recording_head(const struct snapshot *snapshot, const struct report_style *style,
+				     struct str *out);
+/* Its verdict in one line: label (with_source: behind the file), class, confidence, summary; cut to the width. */
+must_check int report_recording_line(const struct snapshot *snapshot, bool with_source,
+				     const struct report_style *style, struct str *out);
 
 /* Live line: elapsed, RSS with a sparkline, in-use heap, rate, running verdict; cut to the width, no newline. */
 struct live_line {

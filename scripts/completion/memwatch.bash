@@ -29,10 +29,17 @@ _memwatch_value()
 	--sites) _memwatch_words "$cur" "auto off stacks" ;;
 	--heap) _memwatch_words "$cur" "auto off" ;;
 	--color) _memwatch_words "$cur" "auto always never" ;;
-	-f | --format) _memwatch_words "$cur" "text json" ;;
+	-f | --format)
+		if [[ $command == analyze ]]; then
+			_memwatch_words "$cur" "auto report stream csv mprof massif psrecord prometheus"
+		else
+			_memwatch_words "$cur" "text json ndjson"
+		fi
+		;;
+	--expect) _memwatch_words "$cur" "any transient" ;;
 	-p | --pid) _memwatch_words "$cur" "$(_memwatch_pids)" ;;
-	-o | --output | --stream) _memwatch_files "$cur" ;;
-	-d | --duration | -i | --interval | --limit | --budget) COMPREPLY=() ;;
+	-o | --output | --stream | --unit-file) _memwatch_files "$cur" ;;
+	-d | --duration | -i | --interval | --limit | --budget | --unit-func | --unit-stdout) COMPREPLY=() ;;
 	--fail-on)
 		last=${cur##*,}
 		_memwatch_words "$last" "stable warmup scaling leak retention spike step growth insufficient-data"
@@ -56,7 +63,7 @@ _memwatch_scan()
 			[[ $command == run ]] && child=$((i + 1))
 			return
 			;;
-		-d | -i | -o | -p | -f | --duration | --interval | --output | --pid | --format | --stream | --sites | --heap | --limit | --fail-on | --budget | --color)
+		-d | -i | -o | -p | -f | --duration | --interval | --output | --pid | --format | --stream | --sites | --heap | --limit | --fail-on | --budget | --color | --expect | --unit-func | --unit-stdout | --unit-file)
 			[[ ${COMP_WORDS[i + 1]} == '=' ]] && ((i++))
 			((i++))
 			;;
@@ -76,9 +83,9 @@ _memwatch_scan()
 _memwatch()
 {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} command child
-	local commands='attach run report doctor help version'
+	local commands='attach run analyze report doctor help version'
 	local watch='-d --duration -i --interval -o --output --json --stream --sites --heap --children --limit --fail-on --budget
-		--debuginfod -q --quiet --color -h --help'
+		--unit-func --unit-stdout --unit-file --expect --debuginfod -q --quiet --color -h --help'
 
 	COMPREPLY=()
 	_memwatch_scan
@@ -114,6 +121,11 @@ _memwatch()
 		_memwatch_words "$cur" "$watch --"
 	else
 		mapfile -t COMPREPLY < <(compgen -c -- "$cur")
+	fi ;;
+	analyze) if [[ $cur == -* ]]; then
+		_memwatch_words "$cur" "--json -o --output -f --format --limit --expect --fail-on -q --quiet --color -h --help"
+	else
+		_memwatch_files "$cur"
 	fi ;;
 	report) if [[ $cur == -* ]]; then
 		_memwatch_words "$cur" "-f --format -o --output -h --help"

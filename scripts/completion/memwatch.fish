@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # fish completion for memwatch
 
-set -l commands attach run report doctor help version
+set -l commands attach run analyze report doctor help version
 set -l fresh "not __fish_seen_subcommand_from $commands"
-set -l watches "not __fish_seen_subcommand_from report doctor help version"
+set -l watches "not __fish_seen_subcommand_from analyze report doctor help version"
 
 function __memwatch_no_child -d 'The program of run has not been named yet'
     set -l words (commandline -opc)
@@ -19,6 +19,7 @@ end
 complete -c memwatch -f
 complete -c memwatch -n $fresh -a attach -d 'watch a running process'
 complete -c memwatch -n $fresh -a run -d 'run a program and watch it from exec to exit'
+complete -c memwatch -n $fresh -a analyze -d 'verdicts on recorded series'
 complete -c memwatch -n $fresh -a report -d 'render a saved report again'
 complete -c memwatch -n $fresh -a doctor -d 'what works here, what does not, why, and the remedy'
 complete -c memwatch -n $fresh -a help -d 'list the commands, or the options of one'
@@ -41,6 +42,10 @@ complete -c memwatch -n $watches -l sites -x -a 'auto off stacks' -d 'where call
 complete -c memwatch -n $watches -l heap -x -a 'auto off' -d "read the allocator's structures"
 complete -c memwatch -n $watches -l children -d 'follow the whole process tree'
 complete -c memwatch -n $watches -l limit -x -d 'a limit for the forecast'
+complete -c memwatch -n $watches -l unit-func -x -d 'count calls of this function as units of work'
+complete -c memwatch -n $watches -l unit-stdout -x -d 'run: count lines of standard output that match'
+complete -c memwatch -n $watches -l unit-file -r -F -d 'take the count of units of work from FILE'
+complete -c memwatch -n $watches -l expect -x -a 'any transient' -d 'what a unit of work may leave behind'
 complete -c memwatch -n $watches -l fail-on -x -d 'exit with status 3 on such a verdict' \
     -a "(__fish_append , stable warmup scaling leak retention spike step growth insufficient-data)"
 complete -c memwatch -n $watches -l budget -x -d 'CPU that memwatch may use, percent of one core'
@@ -49,7 +54,19 @@ complete -c memwatch -n $watches -s q -l quiet -d 'no progress on standard error
 complete -c memwatch -n $watches -l color -x -a 'auto always never' -d colours
 complete -c memwatch -n $watches -s h -l help -d 'list the options'
 
+set -l analyzes '__fish_seen_subcommand_from analyze'
+complete -c memwatch -n $analyzes -F
+complete -c memwatch -n $analyzes -l json -d 'one report a line on standard output'
+complete -c memwatch -n $analyzes -s o -l output -r -F -d 'write the reports to FILE, one a line'
+complete -c memwatch -n $analyzes -s f -l format -x -a 'auto report stream csv mprof massif psrecord prometheus' -d 'format of the files'
+complete -c memwatch -n $analyzes -l limit -x -d 'a limit for the forecast'
+complete -c memwatch -n $analyzes -l expect -x -a 'any transient' -d 'whether a unit of work may leave something behind'
+complete -c memwatch -n $analyzes -l fail-on -x -d 'exit with status 3 on such a verdict' \
+    -a "(__fish_append , stable warmup scaling leak retention spike step growth insufficient-data)"
+complete -c memwatch -n $analyzes -s q -l quiet -d 'errors only on standard error'
+complete -c memwatch -n $analyzes -l color -x -a 'auto always never' -d colours
+
 complete -c memwatch -n '__fish_seen_subcommand_from report' -F
-complete -c memwatch -n '__fish_seen_subcommand_from report' -s f -l format -x -a 'text json' -d 'the format'
+complete -c memwatch -n '__fish_seen_subcommand_from report' -s f -l format -x -a 'text json ndjson' -d 'the format'
 complete -c memwatch -n '__fish_seen_subcommand_from report' -s o -l output -r -F -d 'write to FILE'
-complete -c memwatch -n '__fish_seen_subcommand_from report doctor' -s h -l help -d 'list the options'
+complete -c memwatch -n '__fish_seen_subcommand_from analyze report doctor' -s h -l help -d 'list the options'

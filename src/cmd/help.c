@@ -10,9 +10,8 @@
 #define MEMWATCH_VERSION "unknown"
 #endif
 
-const struct command *const commands[] = {
-	&command_attach, &command_run, &command_report, &command_doctor, &command_help, &command_version, NULL
-};
+const struct command *const commands[] = { &command_attach, &command_run,  &command_analyze, &command_report,
+					   &command_doctor, &command_help, &command_version, NULL };
 
 const struct command *command_find(const char *name)
 {
@@ -48,7 +47,8 @@ static void print_overview(void)
 
 	str_add(&out, "memwatch: where is the memory of a running process going, and is that a problem?\n\n"
 		      "usage: memwatch --pid PID [OPTIONS]\n"
-		      "       memwatch run [OPTIONS] -- CMD [ARG...]\n\ncommands:\n");
+		      "       memwatch run [OPTIONS] -- CMD [ARG...]\n"
+		      "       memwatch analyze [OPTIONS] FILE...\n\ncommands:\n");
 	for (size_t i = 0; commands[i]; i++)
 		str_addf(&out, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
 	str_add(&out, "\noptions of --pid (memwatch help run for those of run):\n");

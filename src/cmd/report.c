@@ -18,11 +18,11 @@ struct report_args {
 	bool help;
 };
 
-static const char *const format_choices[] = { "text", "json", NULL };
+static const char *const format_choices[] = { "text", "json", "ndjson", NULL };
 
 static const struct opt report_options[] = {
-	{ 'f', "format", OPT_CHOICE, offsetof(struct report_args, format), "FORMAT", "text (default) or json",
-	  format_choices, 0, 0 },
+	{ 'f', "format", OPT_CHOICE, offsetof(struct report_args, format), "FORMAT",
+	  "text (default), json, or ndjson: the JSON on one line", format_choices, 0, 0 },
 	{ 'o', "output", OPT_TEXT, offsetof(struct report_args, output), "FILE", "write to FILE; - is standard output",
 	  NULL, 0, 0 },
 	{ 'h', "help", OPT_FLAG, offsetof(struct report_args, help), NULL, "this text", NULL, 0, 0 },
@@ -80,7 +80,7 @@ static int run(int argc, char **argv)
 		return EXIT_OK;
 	}
 	if (argc - 1 - first != 1) {
-		log_error("report takes one file: memwatch report FILE [--format text|json]");
+		log_error("report takes one file: memwatch report FILE [--format text|json|ndjson]");
 		return EXIT_USAGE;
 	}
 	if (render(&args, argv[1 + first], &err) < 0) {
@@ -90,5 +90,5 @@ static int run(int argc, char **argv)
 	return EXIT_OK;
 }
 
-const struct command command_report = { "report", "report FILE [--format text|json]", "render a saved report again",
-					report_options, run };
+const struct command command_report = { "report", "report FILE [--format text|json|ndjson]",
+					"render a saved report again", report_options, run };

@@ -29,6 +29,8 @@ const struct field target_fields[] = {
 	FIELD(FIELD_U64, target_info, "threads", threads),
 	FIELD(FIELD_TEXT, target_info, "cgroup", cgroup),
 	FIELD(FIELD_U64, target_info, "peak_rss_bytes", peak_rss_bytes),
+	FIELD(FIELD_TEXT, target_info, "source", source),
+	FIELD(FIELD_TEXT, target_info, "label", label),
 	FIELDS_END,
 };
 
@@ -97,7 +99,50 @@ const struct field action_fields[] = {
 const struct field forecast_fields[] = {
 	FIELD(FIELD_U64, forecast, "limit_bytes", limit_bytes),
 	FIELD(FIELD_TEXT, forecast, "limit_source", limit_source),
-	FIELD(FIELD_ETA, forecast, "eta_s", eta_s),
+	FIELD(FIELD_RANGE, forecast, "eta_s", eta_s),
+	FIELDS_END,
+};
+
+const struct field work_fields[] = {
+	FIELD(FIELD_TEXT, work_fit, "unit", unit),
+	FIELD(FIELD_TEXT, work_fit, "source", source),
+	FIELD(FIELD_BOOL, work_fit, "cooperative", cooperative),
+	FIELD(FIELD_INTERVAL, work_fit, "fixed_bytes", fixed_bytes),
+	FIELD(FIELD_INTERVAL, work_fit, "bytes_per_unit", bytes_per_unit),
+	FIELD(FIELD_INTERVAL, work_fit, "bytes_per_s", bytes_per_s),
+	FIELD(FIELD_INTERVAL, work_fit, "exponent", exponent),
+	FIELD(FIELD_DOUBLE, work_fit, "r2", r2),
+	FIELD(FIELD_TEXT, work_fit, "model", model),
+	FIELD(FIELD_DOUBLE, work_fit, "units_first", units_first),
+	FIELD(FIELD_DOUBLE, work_fit, "units_last", units_last),
+	FIELD(FIELD_DOUBLE, work_fit, "rate_variation", rate_variation),
+	FIELD(FIELD_DOUBLE, work_fit, "idle_share", idle_share),
+	FIELDS_END,
+};
+
+const struct field work_prediction_fields[] = {
+	FIELD(FIELD_DOUBLE, work_prediction, "units", units),
+	FIELD(FIELD_RANGE, work_prediction, "bytes", bytes),
+	FIELDS_END,
+};
+
+const struct field cycle_fields[] = {
+	FIELD(FIELD_U64, cycle_fit, "count", count),
+	FIELD(FIELD_BOOL, cycle_fit, "by_units", by_units),
+	FIELD(FIELD_U64, cycle_fit, "edge_cycles", edge),
+	FIELD(FIELD_DOUBLE, cycle_fit, "first_mean_bytes", first_mean_bytes),
+	FIELD(FIELD_DOUBLE, cycle_fit, "last_mean_bytes", last_mean_bytes),
+	FIELD(FIELD_INTERVAL, cycle_fit, "growth_per_cycle", growth_per_cycle),
+	FIELD(FIELD_DOUBLE, cycle_fit, "duration_first_s", duration_first_s),
+	FIELD(FIELD_DOUBLE, cycle_fit, "duration_last_s", duration_last_s),
+	FIELD(FIELD_DOUBLE, cycle_fit, "duration_ratio", duration_ratio),
+	FIELD(FIELD_BOOL, cycle_fit, "slows", slows),
+	FIELDS_END,
+};
+
+const struct field cycle_quarter_fields[] = {
+	FIELD(FIELD_DOUBLE, cycle_quarter, "mean_bytes", mean_bytes),
+	FIELD(FIELD_DOUBLE, cycle_quarter, "mean_duration_s", mean_duration_s),
 	FIELDS_END,
 };
 
@@ -170,6 +215,10 @@ const struct field size_class_fields[] = {
 	FIELD(FIELD_U64, heap_size_class, "in_use_blocks", in_use_blocks),
 	FIELD(FIELD_U64, heap_size_class, "free_blocks", free_blocks),
 	FIELD(FIELD_DOUBLE, heap_size_class, "growth_per_s", growth_per_s),
+	FIELD(FIELD_U32, heap_size_class, "tracked_blocks", tracked_blocks),
+	FIELD(FIELD_U32, heap_size_class, "freed_blocks", freed_blocks),
+	FIELD(FIELD_DOUBLE, heap_size_class, "leak_probability", leak_probability),
+	FIELD(FIELD_DOUBLE, heap_size_class, "age_s", age_s),
 	FIELDS_END,
 };
 

@@ -6,6 +6,7 @@
 const struct report_format report_formats[] = {
 	{ "text", report_render_text },
 	{ "json", report_render_json },
+	{ "ndjson", report_render_ndjson },
 	{ NULL, NULL },
 };
 

@@ -6,6 +6,7 @@
 #include "memwatch/report.h"
 
 int report_render_text(const struct snapshot *snapshot, const struct report_style *style, struct str *out);
+int report_render_ndjson(const struct snapshot *snapshot, const struct report_style *style, struct str *out);
 int report_render_json(const struct snapshot *snapshot, const struct report_style *style, struct str *out);
 
 #endif

@@ -92,6 +92,16 @@ static void json_metrics(struct json *j, cJSON *parent, const struct metric_summ
 			json_metric(j, object, metric_table[i].name, metric_table[i].unit, &metrics[i]);
 }
 
+/* What was not followed has no figures, whatever stands in them. */
+static void json_size_class(struct json *j, cJSON *array, const struct heap_size_class *c)
+{
+	struct heap_size_class shown = *c;
+
+	if (c->tracked_blocks == 0)
+		shown.leak_probability = shown.age_s = NAN;
+	json_fields(j, json_object(j, array, NULL), size_class_fields, &shown);
+}
+
 static void json_heap(struct json *j, cJSON *parent, const struct heap_stats *h)
 {
 	cJSON *object = json_object(j, parent, "heap");
@@ -105,7 +115,7 @@ static void json_heap(struct json *j, cJSON *parent, const struct heap_stats *h)
 		json_fields(j, json_object(j, array, NULL), arena_fields, &h->arenas[i]);
 	array = json_array(j, object, "size_classes");
 	for (size_t i = 0; i < h->class_count; i++)
-		json_fields(j, json_object(j, array, NULL), size_class_fields, &h->classes[i]);
+		json_size_class(j, array, &h->classes[i]);
 }
 
 static void json_site(struct json *j, cJSON *array, const struct site *s)
@@ -129,7 +139,39 @@ static void json_mappings(struct json *j, cJSON *parent, const struct region_tot
 			json_fields(j, json_object(j, object, region_class_names[i]), mapping_fields, &classes[i]);
 }
 
-/* What a report says of its target and of each process; work, cycles and phases have no source yet. */
+static void json_work(struct json *j, cJSON *parent, const struct work_fit *w)
+{
+	cJSON *object;
+	cJSON *array;
+
+	if (!w->known) {
+		json_null(j, parent, "work");
+		return;
+	}
+	object = json_object(j, parent, "work");
+	json_fields(j, object, work_fields, w);
+	array = json_array(j, object, "predictions");
+	for (size_t i = 0; i < w->prediction_count; i++)
+		json_fields(j, json_object(j, array, NULL), work_prediction_fields, &w->predictions[i]);
+}
+
+static void json_cycles(struct json *j, cJSON *parent, const struct cycle_fit *c)
+{
+	cJSON *object;
+	cJSON *array;
+
+	if (!c->known) {
+		json_null(j, parent, "cycles");
+		return;
+	}
+	object = json_object(j, parent, "cycles");
+	json_fields(j, object, cycle_fields, c);
+	array = json_array(j, object, "quarters");
+	for (size_t i = 0; i < CYCLE_QUARTERS; i++)
+		json_fields(j, json_object(j, array, NULL), cycle_quarter_fields, &c->quarters[i]);
+}
+
+/* What a report says of its target and of each process; phases have no source yet. */
 static void json_entry(struct json *j, cJSON *object, const struct process_entry *p)
 {
 	cJSON *sites;
@@ -144,8 +186,8 @@ static void json_entry(struct json *j, cJSON *object, const struct process_entry
 	sites = json_array(j, object, "sites");
 	for (size_t i = 0; i < p->site_count; i++)
 		json_site(j, sites, &p->sites[i]);
-	json_null(j, object, "work");
-	json_null(j, object, "cycles");
+	json_work(j, object, &p->verdict.work);
+	json_cycles(j, object, &p->verdict.cycles);
 	json_array(j, object, "phases");
 }
 
@@ -166,8 +208,9 @@ static void json_processes(struct json *j, cJSON *parent, const struct snapshot 
 }
 
 /* The rows go in as one ready text: 2,000 rows as nodes of a tree would take 5 MB of memory. */
-static void json_series(struct json *j, cJSON *parent, const struct table *t)
+static void json_series(struct json *j, cJSON *parent, const struct table *t, bool formatted)
 {
+	const char *between = formatted ? "\n[" : "[";
 	cJSON *object = json_object(j, parent, "series");
 	cleanup_str struct str rows = STR_INIT;
 	size_t count = t->column_count > 0 ? t->row_count : 0;
@@ -175,7 +218,8 @@ static void json_series(struct json *j, cJSON *parent, const struct table *t)
 	json_texts(j, object, "columns", t->columns, t->column_count);
 	str_addc(&rows, '[');
 	for (size_t r = 0; r < count; r++) {
-		str_add(&rows, r > 0 ? ",\n[" : "\n[");
+		str_add(&rows, r > 0 ? "," : "");
+		str_add(&rows, between);
 		for (size_t c = 0; c < t->column_count; c++) {
 			if (c > 0)
 				str_addc(&rows, ',');
@@ -188,13 +232,12 @@ static void json_series(struct json *j, cJSON *parent, const struct table *t)
 	json_raw(j, object, "rows", str_text(&rows));
 }
 
-int report_render_json(const struct snapshot *snapshot, const struct report_style *style, struct str *out)
+static int render(const struct snapshot *snapshot, bool formatted, struct str *out)
 {
 	struct json j;
 	cJSON *cost;
 	int r;
 
-	(void)style;
 	json_init(&j);
 	json_text(&j, j.root, "schema", REPORT_SCHEMA);
 	json_target(&j, j.root, &snapshot->main.target);
@@ -208,8 +251,20 @@ int report_render_json(const struct snapshot *snapshot, const struct report_styl
 	else
 		json_null(&j, j.root, "tree_pss_bytes");
 	json_processes(&j, j.root, snapshot);
-	json_series(&j, j.root, &snapshot->series);
-	r = json_finish(&j, true, out);
+	json_series(&j, j.root, &snapshot->series, formatted);
+	r = json_finish(&j, formatted, out);
 	json_deinit(&j);
 	return r;
+}
+
+int report_render_json(const struct snapshot *snapshot, const struct report_style *style, struct str *out)
+{
+	(void)style;
+	return render(snapshot, true, out);
+}
+
+int report_render_ndjson(const struct snapshot *snapshot, const struct report_style *style, struct str *out)
+{
+	(void)style;
+	return render(snapshot, false, out);
 }

@@ -169,7 +169,7 @@ static void json_field(struct json *j, cJSON *object, const struct field *f, con
 	case FIELD_INTERVAL:
 		json_interval(j, object, f->key, "value", at);
 		break;
-	case FIELD_ETA:
+	case FIELD_RANGE:
 		json_interval(j, object, f->key, "mid", at);
 		break;
 	case FIELD_WALL:

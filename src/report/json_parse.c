@@ -51,7 +51,12 @@ static void read_arena(struct reader *r, const cJSON *object, void *element)
 
 static void read_size_class(struct reader *r, const cJSON *object, void *element)
 {
-	read_fields(r, object, size_class_fields, element);
+	struct heap_size_class *class = element;
+
+	read_fields(r, object, size_class_fields, class);
+	/* reports from before blocks were followed */
+	if (class->tracked_blocks == UINT32_MAX || class->freed_blocks == UINT32_MAX)
+		class->tracked_blocks = class->freed_blocks = 0;
 }
 
 static void read_frame(struct reader *r, const cJSON *object, void *element)
@@ -132,6 +137,51 @@ static void read_verdict(struct reader *r, const cJSON *object, void *ret)
 	read_object(r, object, "forecast", read_forecast, &v->forecast);
 }
 
+static void read_prediction(struct reader *r, const cJSON *object, void *ret)
+{
+	read_fields(r, object, work_prediction_fields, ret);
+}
+
+/* The first `max` objects of an array into a fixed one; what is behind them may be of a later release. Returns how many. */
+static size_t read_fixed(struct reader *r, const cJSON *object, const char *key, size_t size, size_t max,
+			 read_part *read, void *ret)
+{
+	size_t count;
+	const void *elements = read_objects(r, object, key, size, read, &count);
+
+	if (count > max)
+		count = max;
+	if (count > 0)
+		memcpy(ret, elements, count * size);
+	return count;
+}
+
+static void read_work(struct reader *r, const cJSON *object, void *ret)
+{
+	struct work_fit *w = ret;
+
+	read_fields(r, object, work_fields, w);
+	w->prediction_count = read_fixed(r, object, "predictions", sizeof(w->predictions[0]), WORK_PREDICTIONS,
+					 read_prediction, w->predictions);
+	w->known = true;
+}
+
+static void read_quarter(struct reader *r, const cJSON *object, void *ret)
+{
+	read_fields(r, object, cycle_quarter_fields, ret);
+}
+
+static void read_cycles(struct reader *r, const cJSON *object, void *ret)
+{
+	struct cycle_fit *c = ret;
+
+	read_fields(r, object, cycle_fields, c);
+	for (size_t i = 0; i < CYCLE_QUARTERS; i++)
+		c->quarters[i] = (struct cycle_quarter){ NAN, NAN };
+	read_fixed(r, object, "quarters", sizeof(c->quarters[0]), CYCLE_QUARTERS, read_quarter, c->quarters);
+	c->known = true;
+}
+
 static void read_summary(struct reader *r, const cJSON *object, void *ret)
 {
 	read_fields(r, object, metric_fields, ret);
@@ -196,6 +246,8 @@ static void read_entry(struct reader *r, const cJSON *object, struct process_ent
 	read_object(r, object, "metrics", read_metrics, p->metrics);
 	p->has_heap = read_object(r, object, "heap", read_heap, &p->heap);
 	read_object(r, object, "mappings", read_mappings, p->classes);
+	read_object(r, object, "work", read_work, &p->verdict.work);
+	read_object(r, object, "cycles", read_cycles, &p->verdict.cycles);
 	p->sites = read_objects(r, object, "sites", sizeof(*p->sites), read_site, &p->site_count);
 }
 

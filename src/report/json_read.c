@@ -211,7 +211,7 @@ static void read_field(struct reader *r, const cJSON *item, const struct field *
 	case FIELD_INTERVAL:
 		*(struct interval *)at = read_interval(r, item, f->key, "value");
 		break;
-	case FIELD_ETA:
+	case FIELD_RANGE:
 		*(struct interval *)at = read_interval(r, item, f->key, "mid");
 		break;
 	case FIELD_WALL:

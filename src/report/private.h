@@ -47,6 +47,8 @@ struct scale {
 struct scale scale_bytes(double bytes);
 struct scale scale_seconds(double seconds);
 
+#define CYCLE_QUARTERS (sizeof(((struct cycle_fit *)NULL)->quarters) / sizeof(struct cycle_quarter))
+
 /* ---- field tables (fields.c) ----------------------------------------------------------------------------------------- */
 
 enum field_type {
@@ -59,7 +61,7 @@ enum field_type {
 	FIELD_BOOL,
 	FIELD_ADDRESS,  /* uint64_t as "0x…" */
 	FIELD_INTERVAL, /* {value, low, high} */
-	FIELD_ETA,      /* struct interval as {low, mid, high} */
+	FIELD_RANGE,    /* struct interval as {low, mid, high} */
 	FIELD_WALL,     /* int64_t ns since the epoch as RFC 3339; below 1 is null */
 	FIELD_NS,       /* uint64_t ns as seconds */
 	FIELD_ENUM,     /* index into names */
@@ -77,6 +79,7 @@ struct field {
 
 extern const struct field target_fields[], named_part_fields[], session_fields[], gap_fields[], cost_fields[];
 extern const struct field verdict_fields[], evidence_fields[], action_fields[], forecast_fields[], metric_fields[];
+extern const struct field work_fields[], work_prediction_fields[], cycle_fields[], cycle_quarter_fields[];
 extern const struct field heap_fields[], heap_fragmentation_fields[], heap_walk_fields[], arena_fields[],
 	size_class_fields[];
 extern const struct field site_fields[], frame_fields[], mapping_fields[];
@@ -96,10 +99,22 @@ void flow_begin(struct flow *f, struct str *out, const struct report_style *styl
 void flow_add(struct flow *f, const char *separator, size_t keep, const char *item);
 void flow_end(struct flow *f);
 
+/* Where the values of "where:", "limit:", "work:", "cost:" and "do:" begin */
+#define BLOCK_INDENT 10
+
 /* What the block says of one process: verdict, evidence, where, limit. */
 void report_add_findings(const struct process_entry *p, const struct report_style *style, struct str *out);
 /* "leak (suspected)" */
 void report_add_class(struct str *out, const struct verdict *v);
+/* The lines of memory against work, and of cycles; nothing where it is not known (text_work.c). */
+void report_add_work(const struct work_fit *w, const struct report_style *style, struct str *out);
+void report_add_cycles(const struct cycle_fit *c, const struct report_style *style, struct str *out);
+/* The size classes that grow most or whose blocks were followed; nothing where there are none. */
+void report_add_size_classes(const struct heap_stats *h, struct str *out);
+/* "1,234,567" */
+void report_add_count(struct str *out, double count);
+/* "1,000 rows over 2.8 h, every 10 s" */
+void report_add_extent(const struct session_info *s, struct str *out);
 /* The escape sequence for the verdict's colour; "" without colours. */
 const char *report_class_color(const struct verdict *v, const struct report_style *style);
 #define COLOR_OFF "\033[0m"

@@ -200,7 +200,7 @@ static void add_metrics(const struct process_entry *p, struct str *out)
 					     METRIC_STACK,       METRIC_HEAP_IN_USE, METRIC_HEAP_FREE,
 					     METRIC_HEAP_MAPPED, METRIC_HEAP_BLOCKS, METRIC_RUNTIME_LIVE,
 					     METRIC_THREADS,     METRIC_FDS,         METRIC_MINOR_FAULTS,
-					     METRIC_CPU };
+					     METRIC_CPU,         METRIC_WORK };
 	static const char *const columns[] = { "first", "last", "min", "max", "growth", "per second" };
 	bool titled = false;
 
@@ -294,6 +294,7 @@ static void add_heap(const struct process_entry *p, const struct report_style *s
 	str_addc(out, '\n');
 	add_split(p, out);
 	add_walk(h, out);
+	report_add_size_classes(h, out);
 }
 
 static void add_mappings(const struct process_entry *p, struct str *out)
@@ -453,10 +454,16 @@ int report_render_text(const struct snapshot *snapshot, const struct report_styl
 	const struct process_entry *p = &snapshot->main;
 	int r;
 
-	add_header(snapshot, style, out);
-	add_session(snapshot, style, out);
+	if (p->target.source) {
+		r = report_recording_head(snapshot, style, out);
+	} else {
+		add_header(snapshot, style, out);
+		add_session(snapshot, style, out);
+		r = str_status(out);
+	}
 	str_addc(out, '\n');
-	r = report_verdict_text(snapshot, style, out);
+	if (r >= 0)
+		r = report_verdict_text(snapshot, style, out);
 	if (r < 0)
 		return r;
 	add_evidence_list(&p->verdict, style, out);

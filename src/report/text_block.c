@@ -11,7 +11,6 @@
 #define WHERE_LINES 3
 #define WHERE_FRAMES 4
 #define FUNCTION_COLUMNS 60 /* C++ templates can be longer than a screen */
-#define INDENT 10           /* where the values of "where:", "limit:", "cost:" and "do:" begin */
 
 /* ---- paragraphs ------------------------------------------------------------------------------------------------------- */
 
@@ -208,7 +207,7 @@ static bool add_evidence_line(const struct verdict *v, enum evidence_line line, 
 		str_reset(&text);
 		report_add_clean(&text, v->evidence[i].text, style->unicode);
 		if (!begun)
-			flow_begin(&f, out, style, head, line == LINE_AGAINST ? INDENT : 4);
+			flow_begin(&f, out, style, head, line == LINE_AGAINST ? BLOCK_INDENT : 4);
 		flow_add(&f, begun ? "; " : "", 0, str_text(&text));
 		begun = true;
 	}
@@ -340,7 +339,7 @@ static void add_where(const struct site *s, const struct report_style *style, st
 		str_addf(&text, "  where: %3d %%  ", (int)(fmin(fmax(s->share, 0), 1) * 100 + 0.5));
 	else
 		str_add(&text, "  where:   ? %  ");
-	flow_begin(&f, out, style, str_text(&text), INDENT);
+	flow_begin(&f, out, style, str_text(&text), BLOCK_INDENT);
 	for (size_t i = first; i < end; i++) {
 		str_reset(&text);
 		report_add_cut(&text, s->frames[i].function, style->width > 0 ? FUNCTION_COLUMNS : 0, style->unicode);
@@ -366,10 +365,37 @@ static void add_scaled(struct str *out, double value, const struct scale *s)
 	report_add_fixed(out, value, value < 9.95 && s->divisor > 1 ? 1 : 0);
 }
 
+/* When the limit is reached; the interval is of 90 %. Where the slope may be nothing there is no latest time (high is infinite). */
+static void add_eta(const struct interval *eta, struct str *out)
+{
+	struct scale time = scale_seconds(eta->value);
+
+	if (!isfinite(eta->high) && isfinite(eta->low)) {
+		time = scale_seconds(eta->low);
+		str_add(out, ", not before ");
+		add_scaled(out, eta->low, &time);
+		str_addf(out, " %s", time.unit);
+		return;
+	}
+	if (!isfinite(eta->value)) {
+		str_add(out, ", not reached at this rate");
+		return;
+	}
+	str_add(out, " in ");
+	add_scaled(out, eta->value, &time);
+	str_addf(out, " %s", time.unit);
+	if (isfinite(eta->low)) {
+		str_add(out, " (90 %: ");
+		add_scaled(out, eta->low, &time);
+		str_add(out, " to ");
+		add_scaled(out, eta->high, &time);
+		str_addf(out, " %s)", time.unit);
+	}
+}
+
 static void add_limit(const struct forecast *f, const struct report_style *style, struct str *out)
 {
 	struct scale bytes = scale_bytes((double)f->limit_bytes);
-	struct scale time = scale_seconds(f->eta_s.value);
 
 	str_add(out, "  limit:  ");
 	if (f->limit_bytes == UNKNOWN_U64) {
@@ -383,21 +409,7 @@ static void add_limit(const struct forecast *f, const struct report_style *style
 		report_add_clean(out, f->limit_source, style->unicode);
 		str_addc(out, ')');
 	}
-	if (!isfinite(f->eta_s.value)) {
-		str_add(out, ", not reached at this rate\n");
-		return;
-	}
-	str_add(out, " in ");
-	add_scaled(out, f->eta_s.value, &time);
-	str_addf(out, " %s", time.unit);
-	if (isfinite(f->eta_s.low)) {
-		str_add(out, " (");
-		add_scaled(out, f->eta_s.low, &time);
-		str_add(out, isfinite(f->eta_s.high) ? " to " : "");
-		if (isfinite(f->eta_s.high))
-			add_scaled(out, f->eta_s.high, &time);
-		str_addf(out, " %s%s)", time.unit, isfinite(f->eta_s.high) ? "" : " or more");
-	}
+	add_eta(&f->eta_s, out);
 	str_addc(out, '\n');
 }
 
@@ -423,7 +435,7 @@ static void add_action(const struct action *a, const struct report_style *style,
 	cleanup_str struct str text = STR_INIT;
 	struct flow f;
 
-	flow_begin(&f, out, style, "  do:     ", INDENT);
+	flow_begin(&f, out, style, "  do:     ", BLOCK_INDENT);
 	report_add_clean(&text, a->text, style->unicode);
 	flow_add(&f, "", 0, str_text(&text));
 	if (a->command) {
@@ -439,7 +451,7 @@ static void add_gap(const struct gap *g, const struct report_style *style, struc
 	cleanup_str struct str text = STR_INIT;
 	struct flow f;
 
-	flow_begin(&f, out, style, "  not seen: ", INDENT);
+	flow_begin(&f, out, style, "  not seen: ", BLOCK_INDENT);
 	if (g->rung) {
 		report_add_clean(&text, g->rung, style->unicode);
 		str_add(&text, ": ");
@@ -461,6 +473,8 @@ void report_add_findings(const struct process_entry *p, const struct report_styl
 	for (size_t i = 0; i < p->site_count && i < WHERE_LINES; i++)
 		if (p->sites[i].frame_count > 0)
 			add_where(&p->sites[i], style, out);
+	report_add_work(&p->verdict.work, style, out);
+	report_add_cycles(&p->verdict.cycles, style, out);
 	if (p->verdict.forecast.known)
 		add_limit(&p->verdict.forecast, style, out);
 }
@@ -470,7 +484,8 @@ int report_verdict_text(const struct snapshot *snapshot, const struct report_sty
 	const struct verdict *v = &snapshot->main.verdict;
 
 	report_add_findings(&snapshot->main, style, out);
-	add_cost(&snapshot->cost, out);
+	if (!snapshot->main.target.source) /* a recording cost its target nothing */
+		add_cost(&snapshot->cost, out);
 	for (size_t i = 0; i < v->action_count; i++)
 		add_action(&v->actions[i], style, out);
 	for (size_t i = 0; i < snapshot->session.gap_count; i++)

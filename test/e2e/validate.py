@@ -120,9 +120,12 @@ def missing(report, schema):
     """Copies that lack one required key of the objects that every report has."""
     wanted = [([], "entry"), ([], "report"), (["target"], "target"), (["session"], "session"), (["cost"], "cost"),
               (["verdict"], "verdict"), (["series"], "series"), (["heap"], "heap"), (["sites", 0], "site"),
+              (["work"], "work"), (["cycles"], "cycles"),
               (["sites", 0, "frames", 0], "frame"), (["metrics", "rss_bytes"], "metric"), (["processes", 0], "process")]
     for path, name in wanted:
         for key in schema["$defs"][name]["required"]:
+            if path in (["work"], ["cycles"]) and not report[path[0]]:
+                continue
             copied = copy.deepcopy(report)
             inner = copied
             for step in path:

@@ -44,8 +44,8 @@ static struct heap_arena arenas[] = {
 	{ 0x7f1000000030, false, MIB, 1000, MIB / 8, 5, MIB / 16, 2 * MIB, 2 },
 };
 static struct heap_size_class classes[] = {
-	{ 32, 1000, 32000, 5, 160, NAN },
-	{ 1040, 61440, 61440 * 1040, 3, 3120, 1064960.5 },
+	{ 32, 1000, 32000, 5, 160, NAN, 0, 0, NAN, NAN },
+	{ 1040, 61440, 61440 * 1040, 3, 3120, 1064960.5, 32, 1, 0.9394, 41.5 },
 };
 static const char *cmdline[] = { "/opt/srv/bin/srv", "--port", "80" };
 static const char *rungs[] = { "observe", "heap", "sites" };
@@ -85,6 +85,39 @@ static const struct heap_stats heap = {
 	.resyncs = 1,
 	.skipped_bytes = 65536,
 	.complete = true,
+};
+
+static const struct work_fit work = { .known = true,
+				      .unit = "request",
+				      .source = "work_units",
+				      .cooperative = true,
+				      .fixed_bytes = { 3774873.5, 3500000, 4000000 },
+				      .bytes_per_unit = { 136, 130, 142 },
+				      .bytes_per_s = { 12.5, -3, 28 },
+				      .exponent = { 1.01, 0.97, 1.05 },
+				      .r2 = 0.99,
+				      .model = "linear",
+				      .units_first = 17,
+				      .units_last = 433017,
+				      .rate_variation = 0.25,
+				      .idle_share = 0.125,
+				      .predictions = { { 1000000, { 139774874, 133500000, 146000000 } },
+						       { 10000000, { 1363774874, NAN, NAN } } },
+				      .prediction_count = 2 };
+
+static const struct cycle_fit cycles = {
+	.known = true,
+	.count = 1000,
+	.by_units = true,
+	.edge = 100,
+	.first_mean_bytes = 12700000,
+	.last_mean_bytes = 12700200.5,
+	.growth_per_cycle = { 0.2, -1.5, 1.9 },
+	.duration_first_s = 0.0021,
+	.duration_last_s = 0.029,
+	.duration_ratio = 13.81,
+	.slows = true,
+	.quarters = { { 12700000, 0.0025 }, { 12700010, 0.01 }, { NAN, NAN }, { 12700200, 0.027 } }
 };
 
 static void scenario_metrics(struct metric_summary *metrics)
@@ -128,6 +161,8 @@ static void scenario_process(struct process_entry *p)
 		.actions = actions,
 		.action_count = COUNT(actions),
 		.forecast = { true, (uint64_t)2 << 30, "cgroup", { 1560, 1320, 1860 } },
+		.work = work,
+		.cycles = cycles,
 		.slope_per_s = { 1069548, 1027604.5, 1111490.5 },
 		.judged = METRIC_HEAP_IN_USE,
 	};
@@ -173,8 +208,11 @@ void scenario_tree(struct snapshot *s)
 	p[1].parent = 4242;
 	p[1].has_heap = false;
 	p[1].site_count = 0;
-	p[1].verdict = (struct verdict){
-		.class = VERDICT_STABLE, .confidence = 0.5, .summary = "no trend", .slope_per_s = { NAN, NAN, NAN }
+	p[1].verdict = (struct verdict){ /* its work and cycles are not known */
+					 .class = VERDICT_STABLE,
+					 .confidence = 0.5,
+					 .summary = "no trend",
+					 .slope_per_s = { NAN, NAN, NAN }
 	};
 	s->processes = p;
 	s->process_count = 2;
@@ -204,6 +242,8 @@ void scenario_make_hostile(struct snapshot *s)
 	struct target_info *t = &s->main.target;
 
 	t->comm = t->exe = t->cgroup = t->allocator.name = t->allocator.version = t->runtime.name = hostile;
+	t->source = t->label = hostile;
+	s->main.verdict.work.unit = s->main.verdict.work.source = s->main.verdict.work.model = hostile;
 	t->cmdline = words;
 	t->cmdline_count = COUNT(words);
 	s->main.sites = &site;
@@ -215,4 +255,18 @@ void scenario_make_hostile(struct snapshot *s)
 	s->main.verdict.summary = s->main.verdict.forecast.limit_source = s->main.heap.source = hostile;
 	s->session.gaps = &g;
 	s->session.gap_count = 1;
+}
+
+void check_printable(const struct str *out, bool only_ascii)
+{
+	const unsigned char *p = (const unsigned char *)str_text(out);
+
+	ck_assert_uint_gt(out->len, 0);
+	for (size_t i = 0; i < out->len; i++) {
+		ck_assert_msg(p[i] >= 0x20 || p[i] == '\n' || p[i] == '\t', "control byte %02x", p[i]);
+		ck_assert_msg(p[i] != 0x7f && p[i] < 0xf8 && p[i] != 0xc0 && p[i] != 0xc1, "byte %02x", p[i]);
+		ck_assert_msg(!only_ascii || p[i] < 0x80, "byte %02x", p[i]);
+		ck_assert(!(p[i] == 0xc2 && p[i + 1] < 0xa0) && !(p[i] == 0xed && p[i + 1] >= 0xa0));
+		ck_assert(!(p[i] == 0xe2 && p[i + 1] == 0x80 && p[i + 2] == 0xae));
+	}
 }

@@ -21,4 +21,7 @@ void scenario_make_hostile(struct snapshot *s);
 
 void render(const char *format, const struct snapshot *s, const struct report_style *style, struct str *out);
 
+/* That no control character, direction mark or bad UTF-8 is in it. */
+void check_printable(const struct str *out, bool only_ascii);
+
 #endif

@@ -37,6 +37,15 @@ START_TEST(test_roundtrip)
 	ck_assert_uint_eq(back.main.heap.classes[1].in_use_bytes, 61440 * 1040);
 	ck_assert(back.main.metrics[METRIC_PSS].count == 0 && isnan(back.main.metrics[METRIC_PSS].last));
 	ck_assert_int_eq(back.main.target.exited, _i == 2);
+	ck_assert_uint_eq(back.main.heap.classes[1].freed_blocks, 1);
+	ck_assert(back.main.verdict.work.known && !back.processes[1].verdict.work.known);
+	ck_assert(back.main.verdict.work.cooperative && back.main.verdict.work.bytes_per_unit.high == 142);
+	ck_assert_uint_eq(back.main.verdict.work.prediction_count, 2);
+	ck_assert(back.main.verdict.work.predictions[0].bytes.value == 139774874);
+	ck_assert(back.main.verdict.cycles.slows && back.main.verdict.cycles.edge == 100);
+	ck_assert(back.main.verdict.cycles.quarters[1].mean_duration_s == 0.01);
+	ck_assert(isnan(back.main.verdict.cycles.quarters[2].mean_bytes));
+	ck_assert((back.main.target.source != NULL) == (_i == 1));
 	snapshot_deinit(&back);
 	snapshot_deinit(&s);
 }
@@ -62,6 +71,11 @@ START_TEST(test_parse_refuses)
 		{ "{" MINIMAL ",\"heap\":{\"in_use_bytes\":1e999}}", "'heap.in_use_bytes'" },
 		{ "{" MINIMAL ",\"heap\":{\"arenas\":[{},{\"address\":7}]}}", "'heap.arenas[1].address'" },
 		{ "{" MINIMAL ",\"heap\":{\"arenas\":[3]}}", "'heap.arenas[0]'" },
+		{ "{" MINIMAL ",\"work\":[]}", "'work' is not an object" },
+		{ "{" MINIMAL ",\"work\":{\"predictions\":[{\"bytes\":7}]}}", "'work.predictions[0].bytes'" },
+		{ "{" MINIMAL ",\"cycles\":{\"count\":-1}}", "'cycles.count'" },
+		{ "{" MINIMAL ",\"cycles\":{\"quarters\":[{},{},{},{},{\"mean_bytes\":\"x\"}]}}",
+		  "'cycles.quarters[4].mean_bytes'" },
 		{ "{" MINIMAL ",\"sites\":{}}", "'sites' is not an array" },
 		{ "{" MINIMAL ",\"sites\":[{\"frames\":[{\"function\":1}]}]}", "'sites[0].frames[0].function'" },
 		{ "{" MINIMAL ",\"series\":{\"columns\":[\"t_s\"],\"rows\":[[1],[1,2]]}}", "'series.rows'" },
@@ -101,6 +115,27 @@ START_TEST(test_parse_minimal)
 }
 END_TEST
 
+/* Older reports lack the newer members; later ones may have more of them. */
+START_TEST(test_parse_other_releases)
+{
+	static const char text[] =
+		"{" MINIMAL ",\"heap\":{\"size_classes\":[{\"size\":32,\"in_use\":64,\"free\":0}]},"
+		"\"work\":{\"unit\":\"request\",\"predictions\":[{\"units\":1},{},{},{},{},{\"units\":6}]},"
+		"\"cycles\":{\"count\":7,\"quarters\":[{\"mean_bytes\":5},{},{},{},{}]}}";
+	struct snapshot s;
+
+	ck_assert_int_eq(report_parse(text, sizeof(text) - 1, &s, NULL), 0);
+	ck_assert_uint_eq(s.main.heap.classes[0].tracked_blocks, 0);
+	ck_assert(isnan(s.main.heap.classes[0].leak_probability));
+	ck_assert(s.main.verdict.work.known && s.main.verdict.cycles.known);
+	ck_assert_uint_eq(s.main.verdict.work.prediction_count, WORK_PREDICTIONS);
+	ck_assert(isnan(s.main.verdict.work.fixed_bytes.value) && isnan(s.main.verdict.work.predictions[1].units));
+	ck_assert(s.main.verdict.cycles.quarters[0].mean_bytes == 5);
+	ck_assert(isnan(s.main.verdict.cycles.quarters[3].mean_bytes));
+	snapshot_deinit(&s);
+}
+END_TEST
+
 /* A report that is cut anywhere is refused, never misread. */
 START_TEST(test_parse_cut)
 {
@@ -125,6 +160,7 @@ static Suite *suite(void)
 	tcase_add_loop_test(tc, test_roundtrip, 0, 3);
 	tcase_add_test(tc, test_parse_refuses);
 	tcase_add_test(tc, test_parse_minimal);
+	tcase_add_test(tc, test_parse_other_releases);
 	tcase_add_test(tc, test_parse_cut);
 	suite_add_tcase(s, tc);
 	return s;
