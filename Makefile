@@ -29,7 +29,10 @@ LIB     := $(B)/libmemwatch.a
 HEADERS := $(shell find include -name '*.h')
 SUPPORT := $(patsubst %.c,$(B)/obj/%.o,$(wildcard test/unit/support_*.c))
 UNIT    := $(patsubst %.c,$(B)/%,$(wildcard test/unit/test_*.c))
-BENCH   := $(patsubst %.c,$(B)/%,$(wildcard test/bench/*.c))
+BENCH   := $(patsubst %.c,$(B)/%,$(wildcard test/bench/bench_*.c))
+# The bench of the verdicts: labelled series, and of the program only what judges them, which is pure.
+JUDGE   := $(patsubst %.c,$(B)/obj/%.o,$(wildcard test/bench/*verdicts*.c test/unit/support_labelled*.c) \
+           test/unit/support_series.c) $(filter $(addprefix $(B)/obj/src/,base/% series/% verdict/% model.o),$(OBJ))
 FUZZ    := $(patsubst %.c,$(B)/%,$(wildcard test/fuzz/fuzz_*.c))
 # Victims are never sanitised: they show what real programs do. So they live in one place, whatever B is.
 VICTIM_DIR := build/test/victims
@@ -37,13 +40,13 @@ VICTIMS := $(patsubst test/victims/%.c,$(VICTIM_DIR)/%,$(wildcard test/victims/*
            $(patsubst test/victims/%.cc,$(VICTIM_DIR)/%,$(wildcard test/victims/*.cc))
 
 .DEFAULT_GOAL := help
-.PHONY: help all tests victims demo check unit headers bench fuzz asan ubsan style format bootstrap install uninstall clean
+.PHONY: help all tests victims demo check unit headers bench bench-verdicts fuzz asan ubsan style format bootstrap install uninstall clean
 .SECONDARY:
 .DELETE_ON_ERROR:
 
 help: ##       this list
 	@echo 'memwatch $(VERSION): make TARGET'
-	@sed -n 's/^\([a-z]*\):[^#]*## */  \1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):[^#]*## */  \1\t/p' Makefile | expand -t 18
 	@echo 'variables: PREFIX=$(PREFIX) DESTDIR= CC=$(CC) CFLAGS WERROR=1 SANITIZE=... B=$(B) V=1'
 
 all: $(B)/memwatch ##        build build/memwatch
@@ -64,6 +67,9 @@ unit: $(UNIT) victims ##       unit tests
 
 bench: all $(BENCH) victims ##      run every benchmark
 	$(Q)set -e; for t in $(BENCH) $(wildcard test/bench/*.py); do echo "== $$t"; $$t; done
+
+bench-verdicts: $(B)/test/bench/bench_verdicts ## how good the verdicts are, on labelled series (ARGS=--tuning ...)
+	$(Q)$< $(ARGS)
 
 fuzz: ##       fuzz every parser for a minute each (SECONDS_EACH=60)
 	$(Q)$(MAKE) --no-print-directory B=build/asan SANITIZE=address,undefined run-fuzz SECONDS_EACH=$(or $(SECONDS_EACH),60)
@@ -107,7 +113,9 @@ $(UNIT): $(B)/test/unit/%: $(B)/obj/test/unit/%.o $(SUPPORT) $(LIB)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(SAN) -pthread -o $@ $^ $(LIBS) $$(pkg-config --libs check)
 
-$(BENCH): $(B)/test/bench/%: $(B)/obj/test/bench/%.o $(LIB)
+$(filter-out %/bench_verdicts,$(BENCH)): $(B)/test/bench/%: $(B)/obj/test/bench/%.o $(LIB)
+$(B)/test/bench/bench_verdicts: $(JUDGE)
+$(BENCH):
 	$(call say,LINK,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(SAN) -pthread -o $@ $^ $(LIBS)
@@ -152,4 +160,4 @@ clean: ##      remove build/
 	$(Q)rm -rf build
 
 -include $(OBJ:.o=.d) $(UNIT:$(B)/%=$(B)/obj/%.d) $(BENCH:$(B)/%=$(B)/obj/%.d) $(FUZZ:$(B)/%=$(B)/obj/%.d) \
-	$(SUPPORT:.o=.d) $(VICTIMS:%=%.d)
+	$(SUPPORT:.o=.d) $(JUDGE:.o=.d) $(VICTIMS:%=%.d)
