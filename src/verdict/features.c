@@ -24,7 +24,7 @@
 
 /* How much of a window's ends makes a level, and how few points will do. */
 #define EDGE_SHARE 0.15
-#define GROWTH_POINTS 64
+#define GROWTH_POINTS 128
 /* "Held" is what stays free for a fifth of the run and two seconds at least. */
 #define HELD_SHARE 0.2
 #define HELD_SECONDS 2.0
@@ -72,23 +72,36 @@ static void find_window(struct features *f)
 	f->span_s = f->to_s - f->from_s;
 }
 
-/* Level at the end minus level at the beginning; NaN where the metric does not cover most of the time. */
-static double growth_of(const struct series *s, enum metric m, double from_s, double to_s)
+/* Points that a trend has already taken out of the series: that is what a verdict on a day costs most. */
+static const struct trend *trend_of(const struct features *f, enum metric m)
 {
-	struct point points[GROWTH_POINTS];
-	double edge_s = EDGE_SHARE * (to_s - from_s);
-	size_t n = series_points(s, m, from_s, from_s + edge_s, points, GROWTH_POINTS);
-	double first = level_between(points, n, from_s, to_s), last;
+	const struct trend *trends[] = { &f->rss, &f->truth, &f->free_inside };
 
-	n = series_points(s, m, to_s - edge_s, to_s, points, GROWTH_POINTS);
-	last = level_between(points, n, from_s, to_s);
+	for (size_t i = 0; i < sizeof(trends) / sizeof(*trends); i++)
+		if (trends[i]->known && trends[i]->metric == m)
+			return trends[i];
+	return NULL;
+}
+
+/* Level at the end minus level at the beginning; NaN where the metric does not cover most of the time. */
+static double growth_of(const struct features *f, enum metric m, double from_s)
+{
+	const struct trend *t = trend_of(f, m);
+	struct point own[GROWTH_POINTS];
+	const struct point *points = t ? t->points : own;
+	double edge_s = EDGE_SHARE * (f->to_s - from_s), first, last;
+	size_t n = t ? t->count : series_points(f->in->series, m, from_s, f->to_s, own, GROWTH_POINTS), skip = 0;
+
+	first = level_between(points, n, from_s, from_s + edge_s);
+	last = level_between(points, n, f->to_s - edge_s, f->to_s);
 	if (!isnan(first) && !isnan(last))
 		return last - first;
 	/* too sparse for levels */
-	n = series_points(s, m, from_s, to_s, points, GROWTH_POINTS);
-	if (n < 2 || points[n - 1].t_s - points[0].t_s < (to_s - from_s) / 2)
+	while (skip < n && points[skip].t_s < from_s)
+		skip++;
+	if (n < skip + 2 || points[n - 1].t_s - points[skip].t_s < (f->to_s - from_s) / 2)
 		return NAN;
-	return points[n - 1].v - points[0].v;
+	return points[n - 1].v - points[skip].v;
 }
 
 static double class_growth(const struct verdict_input *in, enum region_class c)
@@ -112,7 +125,7 @@ static double or_else(double value, double other)
 static double anon_growth(const struct features *f, double from_s)
 {
 	const struct split *d = &f->split;
-	double stack = or_else(d->stack, 0), all = growth_of(f->in->series, METRIC_ANON, from_s, f->to_s);
+	double stack = or_else(d->stack, 0), all = growth_of(f, METRIC_ANON, from_s);
 
 	if (isnan(all))
 		all = d->rss - d->file - or_else(d->shmem, 0);
@@ -127,18 +140,17 @@ static double anon_growth(const struct features *f, double from_s)
 
 static void split_growth(struct features *f)
 {
-	const struct series *s = f->in->series;
 	struct split *d = &f->split;
 	bool heap = f->has_truth && !f->truth_is_live;
 	double from_s = heap ? fmax(f->from_s, f->truth.from_s) : f->from_s;
 
-	d->rss = growth_of(s, METRIC_RSS, from_s, f->to_s);
-	d->in_use = growth_of(s, METRIC_HEAP_IN_USE, from_s, f->to_s);
-	d->free_inside = growth_of(s, METRIC_HEAP_FREE, from_s, f->to_s);
+	d->rss = growth_of(f, METRIC_RSS, from_s);
+	d->in_use = growth_of(f, METRIC_HEAP_IN_USE, from_s);
+	d->free_inside = growth_of(f, METRIC_HEAP_FREE, from_s);
 	d->rest = d->rss - d->in_use - or_else(d->free_inside, 0);
-	d->file = or_else(growth_of(s, METRIC_FILE, from_s, f->to_s), class_growth(f->in, REGION_FILE));
-	d->shmem = or_else(growth_of(s, METRIC_SHMEM, from_s, f->to_s), class_growth(f->in, REGION_SHMEM));
-	d->stack = or_else(growth_of(s, METRIC_STACK, from_s, f->to_s), class_growth(f->in, REGION_STACK));
+	d->file = or_else(growth_of(f, METRIC_FILE, from_s), class_growth(f->in, REGION_FILE));
+	d->shmem = or_else(growth_of(f, METRIC_SHMEM, from_s), class_growth(f->in, REGION_SHMEM));
+	d->stack = or_else(growth_of(f, METRIC_STACK, from_s), class_growth(f->in, REGION_STACK));
 	d->anon = anon_growth(f, from_s);
 }
 
