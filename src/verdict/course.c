@@ -66,15 +66,16 @@ bool course_grows(const struct trend *t)
 	return t->known && t->rising && !course_stopped(t) && !t->saturates && !t->waves;
 }
 
-/* A level that wanders must drift beyond doubt: one random walk in ten passes the other gates. */
-static bool drifts(const struct trend *t)
+/* A level that wanders must drift beyond doubt: one random walk in ten passes the other gates. Stairs have few increments to show it by. */
+bool course_drifts(const struct trend *t)
 {
-	return !t->wanders || t->drift_t >= 2 * GATE_DRIFT_T || t->trough_count < DRIFT_TROUGHS;
+	return !t->wanders || t->shape.shape == SHAPE_DOUBLING || t->shape.shape == SHAPE_STAIRCASE ||
+	       t->drift_t >= 2 * GATE_DRIFT_T || t->trough_count < DRIFT_TROUGHS;
 }
 
 bool course_is_steady(const struct trend *t)
 {
-	return course_grows(t) && t->linear && t->shape.shape != SHAPE_DOUBLING && drifts(t);
+	return course_grows(t) && t->linear && t->shape.shape != SHAPE_DOUBLING && course_drifts(t);
 }
 
 /* Where the subject lies: the heap if it is the allocator's figure, else what grows most. */

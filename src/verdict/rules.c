@@ -116,7 +116,7 @@ static bool rule_growth(const struct features *f, struct verdict *ret, const str
 	bool by_rss = course_grows(&f->rss) && !(course_grows(&f->truth) && f->truth.rise > f->rss.rise / HEAP_MINOR);
 	const struct trend *t = by_rss ? &f->rss : &f->truth;
 
-	if (!course_grows(t))
+	if (!course_grows(t) || !course_drifts(t))
 		return false;
 	ret->class = VERDICT_GROWTH;
 	ret->where = course_where(f, t);

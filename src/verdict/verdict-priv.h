@@ -141,6 +141,7 @@ bool course_is_startup(const struct features *f,
 		       const struct trend *t); /* the end of the start-up that the cut left standing */
 bool course_grew_and_stopped(const struct features *f, const struct trend *t);
 bool course_grows(const struct trend *t);     /* with no end in sight */
+bool course_drifts(const struct trend *t);    /* beyond what a random walk does */
 bool course_is_steady(const struct trend *t); /* … evenly, and beyond what a random walk does */
 enum verdict_where course_where(const struct features *f, const struct trend *t);
 

@@ -66,7 +66,7 @@ static struct labelled_plan delay_plan(const struct delay_case *c, uint64_t seed
 		.gives_back = true,
 		.recorded = !c->heap,
 		.cpu = c->cpu,
-		.work = c->cpu ? WORK_STEADY : WORK_NONE,
+		.work = c->cpu ? LOAD_STEADY : LOAD_NONE,
 		.busy = 0.5,
 		.rate = leaks ? c->per_minute / 60 * 1.1 * base : 0,
 	};
@@ -255,7 +255,7 @@ static void report_day(struct bounds *b)
 				   .tooth = 20 * MIB,
 				   .tooth_s = 60,
 				   .cpu = true,
-				   .work = WORK_BURSTS,
+				   .work = LOAD_BURSTS,
 				   .work_phase_s = 7200,
 				   .busy = 0.5 };
 	struct labelled l;

@@ -87,21 +87,21 @@ static double work_rate(struct labelled_plan *p, struct labelled_state *s)
 	double x = fmin(1, s->t_s / p->span_s);
 
 	switch (p->work) {
-	case WORK_STEADY:
+	case LOAD_STEADY:
 		return 1;
-	case WORK_IDLE:
+	case LOAD_IDLE:
 		return p->cpu ? IDLE_RATE : 0;
-	case WORK_BURSTS:
+	case LOAD_BURSTS:
 		if (s->t_s >= s->work_end_s) {
 			s->work_end_s = s->t_s + p->work_phase_s * (0.6 + 0.8 * random_uniform(&p->state));
 			s->busy = !s->busy;
 		}
 		return s->busy ? 1 : PAUSE_RATE;
-	case WORK_RAMP:
+	case LOAD_RAMP:
 		return p->ramp_low + (1 - p->ramp_low) * (p->ramp_down ? 1 - x : x);
-	case WORK_DAILY:
+	case LOAD_DAILY:
 		return (1 + DAILY_SWING * sin(TAU * (s->t_s / p->work_phase_s + p->phase))) / (1 + DAILY_SWING);
-	case WORK_NONE:
+	case LOAD_NONE:
 		break;
 	}
 	return 0;
@@ -137,7 +137,7 @@ static double in_use_step(struct labelled_plan *p, struct labelled_state *s, dou
 {
 	double v = p->base, noise;
 
-	if (p->work != WORK_NONE)
+	if (p->work != LOAD_NONE)
 		work_step(p, s, dt);
 	if (p->from_start && p->startup_s > 0)
 		v *= 0.2 + 0.8 * fmin(1, s->t_s / p->startup_s);

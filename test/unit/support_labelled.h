@@ -98,7 +98,7 @@ struct labelled_info {
 extern const struct labelled_info labelled_info[LABELLED_KIND_COUNT];
 
 enum labelled_event { EVENT_NONE, EVENT_CURVE, EVENT_RAMP, EVENT_STEP, EVENT_BURST, EVENT_PEAK, EVENT_FALL };
-enum labelled_work { WORK_NONE, WORK_STEADY, WORK_IDLE, WORK_BURSTS, WORK_RAMP, WORK_DAILY };
+enum labelled_load { LOAD_NONE, LOAD_STEADY, LOAD_IDLE, LOAD_BURSTS, LOAD_RAMP, LOAD_DAILY };
 
 /* What a run is made of, drawn once. Bytes, seconds, and shares of the span; 0 means none throughout. */
 struct labelled_plan {
@@ -124,7 +124,7 @@ struct labelled_plan {
 	bool triangle;
 	double tooth, tooth_s, tooth_jitter;
 	double swing, swing_s, phase;
-	enum labelled_work work;
+	enum labelled_load work;
 	double work_phase_s; /* mean length of a busy or idle phase; period of a daily load */
 	double ramp_low;     /* rate at the slow end of a ramp, 1 at the fast end */
 	bool ramp_down;      /* begins fast */

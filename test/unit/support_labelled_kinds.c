@@ -262,7 +262,7 @@ static void draw_event(struct draw *d, struct labelled_plan *p, enum labelled_ev
 }
 
 /* Memory under work: what is asked is whose growth it is, so the noise is small beside the rise. */
-static void draw_work(struct draw *d, struct labelled_plan *p, enum labelled_work work)
+static void draw_work(struct draw *d, struct labelled_plan *p, enum labelled_load work)
 {
 	p->work = work;
 	p->cpu = chance(d, 0.5);
@@ -270,7 +270,7 @@ static void draw_work(struct draw *d, struct labelled_plan *p, enum labelled_wor
 	/* a tick of the CPU clock must not be coarser than what a step works */
 	p->busy = p->cpu ? either(d, 0.3, 0.9, 0.2, 2) : either_spread(d, 20, 400, 5, 2000);
 	p->work_phase_s = p->span_s / either(d, 7, 12, 6, 16);
-	if (work == WORK_DAILY) {
+	if (work == LOAD_DAILY) {
 		p->work_phase_s = p->span_s / either(d, 2.5, 4, 2, 5);
 		p->phase = uniform(d, 0, 1);
 	}
@@ -283,7 +283,7 @@ static void draw_work(struct draw *d, struct labelled_plan *p, enum labelled_wor
 static void draw_work_growth(struct draw *d, struct labelled_plan *p)
 {
 	double rise = at_least(fmax(p->base * either_spread(d, 0.1, 1, 0.08, 2), 15 * p->iid), p);
-	double pace = p->work == WORK_RAMP ? (1 + p->ramp_low) / 2 : 0.5;
+	double pace = p->work == LOAD_RAMP ? (1 + p->ramp_low) / 2 : 0.5;
 
 	p->by_work = rise / (pace * p->span_s);
 }
@@ -410,7 +410,7 @@ static void draw_growth_kind(struct draw *d, struct labelled_plan *p)
  */
 static void draw_steady(struct draw *d, struct labelled_plan *p)
 {
-	draw_work(d, p, WORK_STEADY);
+	draw_work(d, p, LOAD_STEADY);
 	p->cpu = true;
 	p->units = false;
 	p->busy = either(d, 0.3, 0.9, 0.2, 2);
@@ -418,7 +418,7 @@ static void draw_steady(struct draw *d, struct labelled_plan *p)
 
 static void draw_work_kind(struct draw *d, struct labelled_plan *p)
 {
-	static const enum labelled_work varying[] = { WORK_BURSTS, WORK_RAMP, WORK_DAILY, WORK_STEADY };
+	static const enum labelled_load varying[] = { LOAD_BURSTS, LOAD_RAMP, LOAD_DAILY, LOAD_STEADY };
 
 	switch (p->kind) {
 	case LABELLED_WORK_STEADY_LEAK:
@@ -426,7 +426,7 @@ static void draw_work_kind(struct draw *d, struct labelled_plan *p)
 		draw_growth(d, p, 2 * ORACLE_T);
 		break;
 	case LABELLED_WORK_IDLE_LEAK:
-		draw_work(d, p, WORK_IDLE);
+		draw_work(d, p, LOAD_IDLE);
 		draw_growth(d, p, 2 * ORACLE_T);
 		break;
 	case LABELLED_WORK_VARIES_LEAK:
@@ -441,7 +441,7 @@ static void draw_work_kind(struct draw *d, struct labelled_plan *p)
 		break;
 	case LABELLED_WORK_BURSTS:
 	case LABELLED_WORK_RAMP:
-		draw_work(d, p, p->kind == LABELLED_WORK_RAMP ? WORK_RAMP : WORK_BURSTS);
+		draw_work(d, p, p->kind == LABELLED_WORK_RAMP ? LOAD_RAMP : LOAD_BURSTS);
 		draw_work_growth(d, p);
 		break;
 	case LABELLED_WORK_FLAT:
@@ -452,7 +452,7 @@ static void draw_work_kind(struct draw *d, struct labelled_plan *p)
 		draw_event(d, p, chance(d, 0.5) ? EVENT_CURVE : EVENT_RAMP);
 		break;
 	case LABELLED_WORK_RATE:
-		draw_work(d, p, WORK_DAILY);
+		draw_work(d, p, LOAD_DAILY);
 		p->by_rate = at_least(p->base * either(d, 0.2, 0.6, 0.1, 1), p);
 		break;
 	default:
@@ -487,12 +487,12 @@ static void draw_heap_growth(struct draw *d, struct labelled_plan *p)
 		if (chance(d, 0.5))
 			draw_steady(d, p);
 		else
-			draw_work(d, p, WORK_BURSTS);
+			draw_work(d, p, LOAD_BURSTS);
 		draw_growth(d, p, 3 * ORACLE_T);
 		p->rate = fmax(p->rate, 15 * p->iid / p->span_s);
 		break;
 	case LABELLED_HEAP_WORK:
-		draw_work(d, p, WORK_BURSTS);
+		draw_work(d, p, LOAD_BURSTS);
 		draw_work_growth(d, p);
 		break;
 	case LABELLED_HEAP_MAPPINGS:
