@@ -65,6 +65,7 @@ static size_t thin(const struct track *track, double from_s, double to_s, struct
 	track_walk_init(&w, track, from_s, to_s);
 	if (!track_walk_next(&w, &last))
 		return 0;
+	w.extremes = true; /* all that a group keeps */
 	th.from_s = last.t_s;
 	th.span_s = fmin(to_s, track->all.last.t_s) - th.from_s;
 	emit(&th, last);

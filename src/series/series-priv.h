@@ -51,6 +51,7 @@ struct track_walk {
 	size_t tier; /* from the coarsest that holds something down to 0, then the raw ring */
 	size_t index;
 	bool raw;
+	bool extremes; /* of a bucket only minimum and maximum are wanted; may be set on the way */
 	struct point pending[BUCKET_POINTS];
 	size_t pending_count, pending_at;
 };

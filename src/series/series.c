@@ -276,10 +276,12 @@ static void expand_bucket(struct track_walk *w, const struct bucket *b)
 
 	w->pending_count = 0;
 	w->pending_at = 0;
-	push_pending(w, b->first);
+	if (!w->extremes)
+		push_pending(w, b->first);
 	push_pending(w, min_first ? b->min : b->max);
 	push_pending(w, min_first ? b->max : b->min);
-	push_pending(w, b->last);
+	if (!w->extremes)
+		push_pending(w, b->last);
 }
 
 /* The next bucket, of the coarsest tier first; false where only raw points are left. */
