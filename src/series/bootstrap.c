@@ -444,10 +444,13 @@ static double reach_by_walk(const struct walk *w, double left, double per_s, dou
 	double drift = per_s * w->block_s, sigma = w->sigma * factor, ahead = LEAP_SIGMA * sigma, at_s = 0, within_s;
 
 	for (size_t steps = 0; steps < STEPS_MAX && at_s < FARTHEST_S; steps++) {
-		double root = drift > 0 ? (sqrt(ahead * ahead + 4 * drift * left) - ahead) / (2 * drift) : left / ahead;
-		double leap = floor(root * root);
+		double root, leap;
 		size_t block;
 
+		if (left <= 0)
+			return at_s;
+		root = drift > 0 ? (sqrt(ahead * ahead + 4 * drift * left) - ahead) / (2 * drift) : left / ahead;
+		leap = floor(root * root);
 		if (!isfinite(leap))
 			return INFINITY;
 		if (leap >= 4) {
@@ -461,8 +464,6 @@ static double reach_by_walk(const struct walk *w, double left, double per_s, dou
 			return at_s + within_s;
 		left -= drift + factor * w->moved[block];
 		at_s += w->block_s;
-		if (left <= 0)
-			return at_s;
 	}
 	return INFINITY;
 }

@@ -432,9 +432,18 @@ static void say_limit(struct judgement *j, const char *id)
 		return;
 	str_addf(&j->text, "the limit of ");
 	units_add_bytes(&j->text, (double)fc->limit_bytes);
-	str_addf(&j->text, " (%s) is reached in ", fc->limit_source);
-	units_add_duration(&j->text, fc->eta_s.value);
-	str_add(&j->text, " at this rate");
+	str_addf(&j->text, " (%s) ", fc->limit_source);
+	if (fc->eta_s.value <= 0) {
+		str_add(&j->text, "has been reached");
+	} else if (!isfinite(fc->eta_s.low)) {
+		str_add(&j->text, "is not reached at this rate");
+	} else {
+		bool open = !isfinite(fc->eta_s.high);
+
+		str_add(&j->text, open ? "is not reached before " : "is reached in ");
+		units_add_duration(&j->text, open ? fc->eta_s.low : fc->eta_s.value);
+		str_add(&j->text, " at this rate");
+	}
 	evidence_add(j, id, fc->eta_s.value, "s", NAN);
 }
 

@@ -12,7 +12,7 @@
 
 #define TREND_POINTS 600
 #define TREND_TROUGHS 40
-#define EVIDENCE_MAX 24
+#define EVIDENCE_MAX 32
 #define ACTION_MAX 6
 
 /* One-sided 1 % of the normal distribution; and of Student's t with some 15 degrees of freedom at 5 %. */

@@ -192,20 +192,19 @@ static double search_exponent(struct powers *p, double *ret_sse)
 	sse_a = power_sse(p, a);
 	sse_b = power_sse(p, b);
 	for (size_t i = 0; i < EXPONENT_STEPS; i++) {
-		bool left = sse_a < sse_b;
-
-		if (left)
+		if (sse_a < sse_b) {
 			high = b;
-		else
-			low = a;
-		a = high - golden * (high - low);
-		b = low + golden * (high - low);
-		sse_a = left ? power_sse(p, a) : sse_b;
-		sse_b = left ? sse_a : power_sse(p, b);
-		if (left)
-			sse_b = power_sse(p, b);
-		else
+			b = a;
+			sse_b = sse_a;
+			a = high - golden * (high - low);
 			sse_a = power_sse(p, a);
+		} else {
+			low = a;
+			a = b;
+			sse_a = sse_b;
+			b = low + golden * (high - low);
+			sse_b = power_sse(p, b);
+		}
 	}
 	*ret_sse = fmin(sse_a, sse_b);
 	return sse_a < sse_b ? a : b;
@@ -401,7 +400,7 @@ static struct interval model_at(const struct fitting *f, const struct model *m, 
 static void predict(struct fitting *f, struct work_fit *ret)
 {
 	static const double factors[] = { 2, 10 };
-	double span_s = f->t_s[f->count - 1] - f->t_s[0];
+	double span_s = f->t_s[f->count - 1] - f->t_s[0], power = f->power;
 
 	for (size_t i = 0; i < sizeof(factors) / sizeof(*factors); i++) {
 		double units = factors[i] * ret->units_last, t_s = f->t_s[0] + factors[i] * span_s;
@@ -419,6 +418,7 @@ static void predict(struct fitting *f, struct work_fit *ret)
 			bytes.low = fmin(bytes.low, other.value);
 			bytes.high = fmax(bytes.high, other.value);
 		}
+		f->power = power;
 		bytes.low = fmax(bytes.low, 0);
 		ret->predictions[ret->prediction_count++] = (struct work_prediction){ units, bytes };
 	}

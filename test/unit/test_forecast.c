@@ -365,6 +365,28 @@ START_TEST(not_before_where_the_slope_may_be_zero)
 }
 END_TEST
 
+/* Just before the limit, "never" would be the worst of answers. */
+START_TEST(a_limit_within_the_noise_is_near)
+{
+	static struct trial t;
+
+	for (uint64_t seed = 1; seed <= 40; seed++) {
+		uint64_t state = seed + 100;
+		double walk = 0;
+
+		noisy_line(20000, seed, &t);
+		for (size_t i = 0; i < t.j.f.rss.count; i++) {
+			walk += 3 * MIB * random_normal(&state);
+			t.j.f.rss.points[i].v += walk;
+		}
+		t.limit = (struct verdict_limit){ (uint64_t)(1000.1 * MIB), "cgroup", 1000 * MIB };
+		ask(&t);
+		ck_assert(t.j.v.forecast.known);
+		ck_assert_msg(t.eta_s.high < 300, "seed %d: %g to %g", (int)seed, t.eta_s.low, t.eta_s.high);
+	}
+}
+END_TEST
+
 START_TEST(the_same_points_give_the_same_interval)
 {
 	static struct trial t;
@@ -464,6 +486,7 @@ int main(void)
 	tcase_add_test(tc, it_does_where_the_heap_is_judged);
 	tcase_add_test(tc, a_clean_line_is_told_to_the_percent);
 	tcase_add_test(tc, not_before_where_the_slope_may_be_zero);
+	tcase_add_test(tc, a_limit_within_the_noise_is_near);
 	tcase_add_test(tc, the_same_points_give_the_same_interval);
 	tcase_add_test(tc, the_nearest_known_limit_counts);
 	tcase_add_test(tc, no_forecast_without_growth_or_points);
