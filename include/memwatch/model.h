@@ -156,8 +156,9 @@ struct heap_size_class {
 	uint64_t free_blocks, free_bytes;
 	double growth_per_s; /* of in_use_bytes; NaN before two walks */
 	/*
-	 * Survivors: blocks of this class picked at walks that found a new maximum of the heap, and looked up again at the next
-	 * maximum. Laplace: leak_probability = 1 - (freed + 1) / (tracked - freed + 2), at least 0. 0 tracked: not known, NaN.
+	 * Survivors: blocks of this class picked at walks that found a new maximum of the heap, and followed from walk to walk
+	 * (session/survivors.h): those that are settled, and those freed; what was long ago fades.
+	 * Laplace: leak_probability = 1 - (freed + 1) / (tracked - freed + 2), at least 0. 0 tracked: not known, NaN.
 	 */
 	uint32_t tracked_blocks, freed_blocks;
 	double leak_probability;

@@ -381,6 +381,10 @@ static void add_eta(const struct interval *eta, struct str *out)
 		str_add(out, ", not reached at this rate");
 		return;
 	}
+	if (eta->value <= 0 && eta->high <= 0) {
+		str_add(out, ", reached already");
+		return;
+	}
 	str_add(out, " in ");
 	add_scaled(out, eta->value, &time);
 	str_addf(out, " %s", time.unit);

@@ -23,7 +23,7 @@
 
 #define CHUNK_BYTES (64 << 10)
 #define CHUNKS_A_TICK 16
-#define FRESH_NS 50000000LL /* twice the longest tick, of 100 Hz kernels, and some */
+#define FRESH_NS 50e6 /* twice the longest tick, of 100 Hz kernels, and some */
 
 enum file_mode { MODE_UNKNOWN, MODE_NUMBERS, MODE_LINES };
 
@@ -213,7 +213,9 @@ static bool is_fresh(const struct stat *st)
 	struct timespec now;
 
 	clock_gettime(CLOCK_REALTIME, &now);
-	return llabs((now.tv_sec - st->st_mtim.tv_sec) * 1000000000LL + now.tv_nsec - st->st_mtim.tv_nsec) < FRESH_NS;
+	/* in double: files may bear any time, and far ones do not fit in nanoseconds */
+	return fabs(((double)now.tv_sec - (double)st->st_mtim.tv_sec) * 1e9 +
+		    (double)(now.tv_nsec - st->st_mtim.tv_nsec)) < FRESH_NS;
 }
 
 static void read_file(struct units_of_file *f)

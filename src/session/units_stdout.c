@@ -36,14 +36,14 @@
 
 #define CHUNK_BYTES (64 << 10)           /* a pipe's usual capacity */
 #define EXIT_WAIT_NS (20 * NS_PER_MS)    /* the ending child is held for so long until its last lines are counted */
-#define HELD_WAIT_NS (300 * NS_PER_MS)   /* the child has ended, but another process holds the pipe and is silent */
-#define STUCK_WAIT_NS (5000 * NS_PER_MS) /* … and the reader of standard output takes nothing */
+#define HELD_WAIT_NS (300 * NS_PER_MS)   /* all of its output is out, but another process holds the pipe */
+#define STUCK_WAIT_NS (5000 * NS_PER_MS) /* it is not, and the reader of standard output takes nothing */
 #define POLL_MS 5
 
 struct share { /* between forwarder and memwatch */
 	_Atomic uint64_t units;
-	_Atomic bool known, numbered, busy, writing;
-	_Atomic uint64_t bytes; /* written */
+	_Atomic bool known, numbered, busy;
+	_Atomic uint64_t taken, bytes; /* read from the pipe; written */
 	_Atomic uint64_t cpu_ns;
 	_Atomic int error; /* of writing */
 };
@@ -64,7 +64,7 @@ struct forwarder {
 	int in;
 	struct share *share;
 	struct unit_lines lines;
-	char chunk[CHUNK_BYTES];
+	char chunk[CHUNK_BYTES + 1]; /* and a NUL: AddressSanitizer takes what regexec() is given for a string */
 };
 
 static void publish(struct forwarder *f)
@@ -100,16 +100,15 @@ static bool forward_chunk(struct forwarder *f, size_t len)
 {
 	bool written;
 
+	atomic_fetch_add(&f->share->taken, len);
 	unit_lines_feed(&f->lines, f->chunk, len);
 	publish(f);
-	atomic_store(&f->share->writing, true);
 	atomic_store(&f->share->busy, false);
 	written = write_out(f->chunk, len);
 	if (written)
 		atomic_fetch_add(&f->share->bytes, len);
 	else
 		atomic_store(&f->share->error, errno);
-	atomic_store(&f->share->writing, false);
 	return written;
 }
 
@@ -122,7 +121,7 @@ static void forward(struct forwarder *f)
 		if (poll(&ready, 1, -1) < 0)
 			continue;
 		atomic_store(&f->share->busy, true);
-		n = read(f->in, f->chunk, sizeof(f->chunk));
+		n = read(f->in, f->chunk, CHUNK_BYTES);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0 || !forward_chunk(f, (size_t)n))
@@ -327,11 +326,22 @@ static void stdout_read(struct units *u, struct target *t, bool last)
 	take(o);
 }
 
+/* How many bytes will have been written when all is out that the child has printed; what comes behind is another process's. */
+static uint64_t bytes_due(struct units_of_stdout *o)
+{
+	int waiting = 0;
+
+	if (o->write_fd >= 0 && ioctl(o->write_fd, FIONREAD, &waiting) < 0)
+		waiting = 0;
+	return (uint64_t)waiting + atomic_load(&o->share->taken);
+}
+
 /* All that the child has written goes out before memwatch's own report does, as far as somebody takes it. */
 static void stdout_drain(struct units *u, struct session *s)
 {
 	struct units_of_stdout *o = of(u);
-	uint64_t progress_ns = clock_now_ns(), bytes = atomic_load(&o->share->bytes);
+	uint64_t begin_ns = clock_now_ns(), progress_ns = begin_ns, bytes = atomic_load(&o->share->bytes);
+	uint64_t due = bytes_due(o);
 
 	(void)s;
 	if (o->write_fd >= 0)
@@ -339,13 +349,12 @@ static void stdout_drain(struct units *u, struct session *s)
 	o->write_fd = -1;
 	while (!has_ended(o, POLL_MS)) {
 		uint64_t now = clock_now_ns(), written = atomic_load(&o->share->bytes);
-		bool writing = atomic_load(&o->share->writing);
 
 		if (written != bytes)
 			progress_ns = now;
 		bytes = written;
-		o->held = !writing && now - progress_ns > HELD_WAIT_NS;
-		o->stuck = writing && now - progress_ns > STUCK_WAIT_NS;
+		o->held = written >= due && now - begin_ns > HELD_WAIT_NS;
+		o->stuck = written < due && now - progress_ns > STUCK_WAIT_NS;
 		if (o->held || o->stuck)
 			break;
 	}

@@ -95,6 +95,35 @@ START_TEST(test_size_classes)
 }
 END_TEST
 
+/* ---- limits ------------------------------------------------------------------------------------------------------------ */
+
+START_TEST(test_limits_near_and_never)
+{
+	static const struct {
+		struct interval eta_s;
+		const char *wanted;
+	} cases[] = {
+		{ { 0, 0, 0 }, "(cgroup), reached already\n" },
+		{ { 90, 60, 100 }, "(cgroup) in 90 s (90 %: 60 to 100 s)\n" },
+		{ { INFINITY, 60, INFINITY }, "(cgroup), not before 60 s\n" },
+		{ { NAN, 60, NAN }, "(cgroup), not before 60 s\n" }, /* read back from JSON */
+		{ { INFINITY, INFINITY, INFINITY }, "(cgroup), not reached at this rate\n" },
+		{ { NAN, NAN, NAN }, "(cgroup), not reached at this rate\n" },
+	};
+	struct snapshot s;
+
+	scenario(&s);
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		cleanup_str struct str out = STR_INIT;
+
+		s.main.verdict.forecast.eta_s = cases[i].eta_s;
+		ck_assert_int_eq(report_verdict_text(&s, &plain, &out), 0);
+		ck_assert_msg(strstr(str_text(&out), cases[i].wanted), "%s", strstr(str_text(&out), "  limit:"));
+	}
+	snapshot_deinit(&s);
+}
+END_TEST
+
 /* ---- one line, and recordings ------------------------------------------------------------------------------------------ */
 
 /* The same document as the JSON, on one line. */
@@ -191,6 +220,7 @@ static Suite *suite(void)
 	tcase_add_test(tc, test_work_line);
 	tcase_add_test(tc, test_cycles_line);
 	tcase_add_test(tc, test_size_classes);
+	tcase_add_test(tc, test_limits_near_and_never);
 	tcase_add_test(tc, test_ndjson);
 	tcase_add_test(tc, test_recording);
 	tcase_add_test(tc, test_recording_hostile);

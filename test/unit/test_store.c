@@ -339,6 +339,7 @@ int main(void)
 	SRunner *runner;
 	int failed;
 
+	tcase_set_timeout(tc, 60); /* sanitizers are slow, and machines busy */
 	tcase_add_test(tc, mprof_with_children);
 	tcase_add_test(tc, massif_in_milliseconds_and_instructions);
 	tcase_add_test(tc, psrecord_counts_in_mebibytes);

@@ -311,6 +311,7 @@ int main(void)
 	SRunner *runner;
 	int failed;
 
+	tcase_set_timeout(tc, 60); /* sanitizers are slow, and machines busy */
 	tcase_add_test(tc, the_simplest_file);
 	tcase_add_loop_test(tc, column_names_and_units, 0, sizeof(headers) / sizeof(headers[0]));
 	tcase_add_loop_test(tc, times_and_their_units, 0, sizeof(times) / sizeof(times[0]));

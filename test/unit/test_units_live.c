@@ -170,6 +170,7 @@ int main(void)
 	TCase *tc = tcase_create("units_live");
 	SRunner *runner = srunner_create(suite);
 
+	tcase_set_timeout(tc, 60); /* sanitizers are slow, and machines busy */
 	tcase_add_test(tc, matching_lines_are_units);
 	tcase_add_test(tc, a_group_of_digits_is_the_count);
 	tcase_add_test(tc, numbers_are_taken_as_they_are_or_not_at_all);
