@@ -5,7 +5,9 @@
  * Reasoning, in order: warm-up cut; troughs (the runtime's own figure, else block minima); a gate (significant trend, material
  * size, new maximum in the last third); shape by model selection; then the split dRSS = d(in use) + d(free inside the
  * allocator) + d(the rest). The rules are a const table; the first that holds names the class, all that hold give evidence, and what
- * speaks against it is said too. A slope on RSS alone never gives `leak`: at most `growth`.
+ * speaks against it is said too. A slope on RSS alone never gives `leak`: at most `growth`. Work decides beside it: growth that work explains is scaling, unless a
+ * unit should leave nothing behind; in a recording, RSS that grows though work is idle, steady or varies without it is a leak, and so is what
+ * is left after each fall of a course that swings.
  *
  *   leak      in-use heap (or the runtime's live bytes) itself grows steadily, trough over trough, with no sign of an end
  *   growth    memory grows steadily, but whose it is cannot be told (no heap truth, or anonymous mappings outside any known allocator)
@@ -13,7 +15,8 @@
  *   retention RSS stays high or grows while in-use is flat or fell: allocator (top or untrimmed, could be given back) or
  *             fragmentation (free bytes pinned between blocks in use); gc when a runtime's live bytes are flat
  *   step      one change explains the rise, flat before and after;  spike: rose and came back
- *   stable    no material trend;  scaling: explained by work done
+ *   stable    no material trend
+ *   scaling   goes with the work done (struct work_fit), and stands still with it
  *   insufficient-data  too short or too few samples to say
  */
 #ifndef MEMWATCH_VERDICT_H
