@@ -139,7 +139,9 @@ struct shape_fit {
 	double step_at_s, step_size; /* SHAPE_STEP */
 	double tau_s, ceiling;       /* SHAPE_SATURATING: v -> ceiling */
 	double slope_per_s;          /* SHAPE_LINEAR */
-	double tread_s;              /* where steps explain the rise: the longest stretch between two of them; else 0 */
+	/* what the best of line, log and power leaves: lag-1 correlation and standard deviation; NaN where none rises */
+	double rest_correlation, rest_sd;
+	double tread_s; /* where steps explain the rise: the longest stretch between two of them; else 0 */
 	double onset_s; /* SHAPE_LINEAR: flat until then; the first point's time where it rises from the start */
 };
 

@@ -64,6 +64,13 @@ struct sums {
 	double mean, total;
 };
 
+/* A smooth course without an end, as it was fitted best. */
+struct curve {
+	enum axis axis;
+	double a, b;
+	struct line_fit line;
+};
+
 struct fitting {
 	const struct point *points;
 	size_t count, stride;
@@ -72,6 +79,7 @@ struct fitting {
 	struct shape_fit fit;
 	double effect[SHAPE_COUNT]; /* size of the change that the model describes */
 	struct sums sums;
+	struct curve curves[SHAPE_COUNT]; /* of LINEAR, LOG, POWER */
 };
 
 static double axis_at(enum axis axis, double t, double a, double b)
@@ -171,6 +179,7 @@ static void fit_lines(struct fitting *f)
 		return;
 	}
 	offer(f, SHAPE_LINEAR, line.sse, 3, line.slope * f->span_s);
+	f->curves[SHAPE_LINEAR] = (struct curve){ AXIS_RAMP, -INFINITY, INFINITY, line };
 	f->fit.slope_per_s = line.slope;
 	f->fit.onset_s = f->from_s;
 	for (size_t i = 2; i < f->count; i += f->stride) {
@@ -180,6 +189,7 @@ static void fit_lines(struct fitting *f)
 			break;
 		line = fit_ramp(f, i, f->count - 1);
 		if (line.slope > 0 && offer(f, SHAPE_LINEAR, line.sse, 4, line.slope * left_s)) {
+			f->curves[SHAPE_LINEAR] = (struct curve){ AXIS_RAMP, onset_s, INFINITY, line };
 			f->fit.slope_per_s = line.slope;
 			f->fit.onset_s = onset_s;
 		}
@@ -256,8 +266,8 @@ static void fit_log(struct fitting *f)
 	for (double scale_s = TAU_MIN * f->span_s / 4; scale_s <= TAU_MAX * f->span_s / 2; scale_s *= SCALE_GRID) {
 		struct line_fit line = fit_line(f->points, f->count, AXIS_LOG, f->from_s, scale_s);
 
-		if (line.slope > 0)
-			offer(f, SHAPE_LOG, line.sse, 4, line.slope * log1p(f->span_s / scale_s));
+		if (line.slope > 0 && offer(f, SHAPE_LOG, line.sse, 4, line.slope * log1p(f->span_s / scale_s)))
+			f->curves[SHAPE_LOG] = (struct curve){ AXIS_LOG, f->from_s, scale_s, line };
 	}
 }
 
@@ -266,8 +276,8 @@ static void fit_power(struct fitting *f)
 	for (size_t i = 0; i < sizeof(powers) / sizeof(*powers); i++) {
 		struct line_fit line = fit_line(f->points, f->count, AXIS_POWER, f->from_s, powers[i]);
 
-		if (line.slope > 0)
-			offer(f, SHAPE_POWER, line.sse, 4, line.slope * pow(f->span_s, powers[i]));
+		if (line.slope > 0 && offer(f, SHAPE_POWER, line.sse, 4, line.slope * pow(f->span_s, powers[i])))
+			f->curves[SHAPE_POWER] = (struct curve){ AXIS_POWER, f->from_s, powers[i], line };
 	}
 }
 
@@ -395,6 +405,31 @@ static void fit_stairs(struct fitting *f)
 		offer(f, SHAPE_STAIRCASE, s.sse, 2 * (double)s.jumps + 2, rise);
 }
 
+/* How alike neighbours are in what the best of the curves leaves: a bend is no wandering. */
+static void measure_rest(struct fitting *f)
+{
+	static const enum shape smooth[] = { SHAPE_LINEAR, SHAPE_LOG, SHAPE_POWER };
+	enum shape best = SHAPE_LINEAR;
+	double before = 0, var = 0, cov = 0, n = (double)f->count;
+
+	if (isnan(f->fit.bic[SHAPE_LINEAR]))
+		return;
+	for (size_t i = 1; i < sizeof(smooth) / sizeof(*smooth); i++)
+		if (f->fit.bic[smooth[i]] < f->fit.bic[best])
+			best = smooth[i];
+	for (size_t i = 0; i < f->count; i++) {
+		const struct curve *c = &f->curves[best];
+		double x = axis_at(c->axis, f->points[i].t_s, c->a, c->b) - (c->axis == AXIS_RAMP ? f->from_s : 0);
+		double rest = f->points[i].v - c->line.base - c->line.slope * x;
+
+		var += rest * rest;
+		cov += rest * before;
+		before = rest;
+	}
+	f->fit.rest_sd = sqrt(var / n);
+	f->fit.rest_correlation = var > 0 ? cov / var : 0;
+}
+
 static void choose(struct fitting *f, double min_effect)
 {
 	struct shape_fit *fit = &f->fit;
@@ -422,6 +457,7 @@ void trend_shape(const struct point *points, size_t count, double min_effect, st
 
 	f.fit.tau_s = f.fit.ceiling = f.fit.slope_per_s = f.fit.step_at_s = f.fit.step_size = f.fit.onset_s = NAN;
 	f.fit.tread_s = 0;
+	f.fit.rest_sd = f.fit.rest_correlation = NAN;
 	for (size_t s = 0; s < SHAPE_COUNT; s++)
 		f.fit.bic[s] = NAN;
 	if (f.count < MIN_POINTS || points[f.count - 1].t_s <= points[0].t_s) {
@@ -444,5 +480,6 @@ void trend_shape(const struct point *points, size_t count, double min_effect, st
 	fit_periodic(&f);
 	fit_stairs(&f);
 	choose(&f, min_effect);
+	measure_rest(&f);
 	*ret = f.fit;
 }

@@ -12,6 +12,8 @@
 #define WALK_NS (10 * NS_PER_S)      /* wall time of one walk: meanwhile nothing else is looked at */
 #define FINAL_WALK_NS (2 * NS_PER_S) /* the end of the watching must not be late by more */
 #define RESIDENT_EVERY 8             /* walks between two that look up which free pages are resident */
+#define TORN_PART 8 /* of what is mapped: walks of targets at full speed miss less than a hundredth, or nearly all */
+#define TORN_MOST 5 /* walks in a row: about one in seven is torn while a small heap grows at full speed */
 #define RATE_WINDOW_S 0.5
 #define STARTUP_S 0.3               /* what a program maps while it starts is no growth */
 #define GROWTH_MIN_BYTES (16 << 10) /* over one rate window: less is noise */
@@ -129,6 +131,24 @@ static void look_for_survivors(struct target *t, double t_s, const struct heap_b
 	t->hot_class_size = survivors_hot_class(t->survivors);
 }
 
+/*
+ * The sums leave out what was not reached: a break that grew since the mappings were read may hide all of the heap, and "nothing in use"
+ * would be a trough that never was. A heap of which a part can never be walked (the break is shared) is taken as it is in the end.
+ */
+bool walk_is_torn(const struct heap_stats *heap, unsigned *torn_in_a_row)
+{
+	uint64_t seen = heap->in_use_bytes + heap->free_bytes;
+
+	if (seen >= heap->mapped_bytes - heap->mapped_bytes / TORN_PART) {
+		*torn_in_a_row = 0;
+		return false;
+	}
+	if (*torn_in_a_row >= TORN_MOST)
+		return false;
+	++*torn_in_a_row;
+	return true;
+}
+
 static void walk_heap(struct target *t, struct sample *sample, bool final)
 {
 	bool resident = final || t->rungs[RUNG_HEAP].runs % RESIDENT_EVERY == 0;
@@ -152,6 +172,8 @@ static void walk_heap(struct target *t, struct sample *sample, bool final)
 			    "give memwatch more CPU, or watch when the machine is less busy");
 	if (rc < 0)
 		return; /* -EAGAIN: torn beyond use, the next one will do; -ESRCH: the loop learns it */
+	if (walk_is_torn(&heap, &t->torn_walks))
+		return;
 	if (t->sites)
 		site_table_seen(t->sites, blocks, followed);
 	if (!resident && t->has_heap && t->heap.free_resident_bytes != UNKNOWN_U64 &&

@@ -100,6 +100,7 @@ struct target {
 	struct arena heap_spare;
 	struct heap_stats heap;
 	bool has_heap;
+	unsigned torn_walks;                      /* in a row, see walk_is_torn() */
 	struct class_mark class_base, class_next; /* walks of long ago, to see which size class grows */
 	struct survivors *survivors;              /* NULL before the second walk */
 	uint64_t hot_class_size;                  /* as they told last; 0 none */
@@ -182,6 +183,8 @@ void target_tick(struct target *t, uint64_t now_ns, bool final);
 
 /* looks.c */
 void look_heap(struct target *t, struct sample *sample, uint64_t now_ns, bool final);
+/* Whether a walk missed so much of a heap that moved under it that its sums are no figures. *torn_in_a_row begins as 0. */
+bool walk_is_torn(const struct heap_stats *heap, unsigned *torn_in_a_row);
 void look_sites(struct target *t, uint64_t now_ns);
 void look_verdict(struct target *t, uint64_t now_ns, bool final);
 /* The verdict on what is known now; top_site: the function that grew most, NULL unknown. Result in the arena. */

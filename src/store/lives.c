@@ -8,7 +8,8 @@
  *
  * Without counters, by the level of the memory: a row at which it has fallen, within two samples, by most of what it had gained, to
  * where the life began and below all that was seen since. What comes back at once was a dip, what comes regularly is a
- * collector's or a cache's sawtooth, and neither splits.
+ * collector's or a cache's sawtooth, and where as many falls of that size do not lead to the beginning it is noise or a sawtooth that
+ * rises: none of these splits.
  */
 #include <errno.h>
 #include <math.h>
@@ -29,6 +30,7 @@
 #define LIFE_ROWS_MIN 8
 #define ROWS_AFTER_MIN 3 /* fewer are the end of a process, not the begin of one */
 #define DIP_RETURNS 0.9
+#define ALIKE 0.6 /* a fall this part of the smallest candidate's speaks against it */
 #define SAWTEETH_MIN 4
 #define SAWTOOTH_VARIATION 0.35 /* standard deviation over mean of the spacing */
 
@@ -164,8 +166,10 @@ static int find_certain(const struct lives_input *in, const double *splits, stru
 /* ---- by the level of the memory --------------------------------------------------------------------------------------- */
 
 struct candidate {
+	size_t at; /* an index of its life's known values */
 	size_t row;
 	double t;
+	double fall;
 	bool after_gap;
 };
 
@@ -205,6 +209,12 @@ static void scan_take(struct level_scan *s, size_t at)
 		s->low_first++;
 }
 
+/* By how much the memory is below the higher one of the two values before. */
+static double fall_at(const struct level_scan *s, size_t at)
+{
+	return fmax(s->v[at - 1], s->v[at - 2]) - s->v[at];
+}
+
 static bool comes_back(const struct level_scan *s, size_t at, double top)
 {
 	for (size_t i = at + 1; i < s->count && i <= at + 2; i++)
@@ -237,8 +247,48 @@ static bool is_candidate(const struct level_scan *s, size_t at)
 	       (s->low_first == s->low_count || v < s->v[s->low[s->low_first]] - BELOW_OF_RANGE * range);
 }
 
+/*
+ * Takes back what was found since `from` where noise or a rising sawtooth falls as far as often: values that follow each other are one
+ * fall, and a fall that is a candidate or comes back at once does not count. What lies behind a gap was not seen to fall, and stays.
+ */
+static void drop_alike(struct level_scan *s, size_t from)
+{
+	double least = INFINITY;
+	size_t own = 0;
+	size_t others = 0;
+	size_t next = from;
+	size_t kept = from;
+
+	for (size_t i = from; i < s->found_count; i++)
+		if (!s->found[i].after_gap) {
+			least = fmin(least, s->found[i].fall);
+			own++;
+		}
+	for (size_t at = 2; own > 0 && at < s->count; at++) {
+		bool counts = true;
+
+		if (fall_at(s, at) < ALIKE * least)
+			continue;
+		for (; at < s->count && fall_at(s, at) >= ALIKE * least; at++) {
+			while (next < s->found_count && s->found[next].at < at)
+				next++;
+			counts &= !(next < s->found_count && s->found[next].at == at) &&
+				  !comes_back(s, at, fmax(s->v[at - 1], s->v[at - 2]));
+		}
+		others += counts ? 1 : 0;
+	}
+	if (own == 0 || others < own)
+		return;
+	for (size_t i = from; i < s->found_count; i++)
+		if (s->found[i].after_gap)
+			s->found[kept++] = s->found[i];
+	s->found_count = kept;
+}
+
 static int scan_life(struct level_scan *s, size_t memory, size_t first, size_t end)
 {
+	size_t from = s->found_count;
+
 	s->count = 0;
 	for (size_t row = first; row < end; row++)
 		if (!isnan(cell(s->in, row, memory))) {
@@ -252,12 +302,13 @@ static int scan_life(struct level_scan *s, size_t memory, size_t first, size_t e
 		if (is_candidate(s, at)) {
 			if (vec_reserve(&s->found, &s->found_cap, s->found_count + 1, sizeof(*s->found)) < 0)
 				return -ENOMEM;
-			s->found[s->found_count++] =
-				(struct candidate){ s->rows[at], cell(s->in, s->rows[at], 0), is_long_gap(s, at) };
+			s->found[s->found_count++] = (struct candidate){ at, s->rows[at], cell(s->in, s->rows[at], 0),
+									 fall_at(s, at), is_long_gap(s, at) };
 			scan_restart(s, at);
 		}
 		scan_take(s, at);
 	}
+	drop_alike(s, from);
 	return 0;
 }
 

@@ -46,8 +46,8 @@ static void for_leak(struct judgement *j)
 	if (in->top_site_function) {
 		str_addf(&j->text, "look at %s: most of what stays was taken there", in->top_site_function);
 		add(j, NULL);
-	} else {
-		say(j, "find the call sites that grow", "memwatch --pid PID --sites auto");
+	} else if (in->recorded) {
+		say(j, "find the call sites that grow", "memwatch --pid PID");
 	}
 	if (in->hot_class_size > 0) {
 		str_addf(&j->text, "look for objects of up to %" PRIu64 " bytes: that size class grows most",
@@ -73,7 +73,7 @@ static void for_scaling(struct judgement *j)
 	units_add_bytes(&j->text, w->bytes_per_unit.value);
 	str_addf(&j->text, " per %s; bound what is kept, or raise the limit", w->unit ? w->unit : "unit");
 	add(j, NULL);
-	str_addf(&j->text, "if a %s should leave nothing behind, this is a leak: say so", w->unit ? w->unit : "unit");
+	str_addf(&j->text, "if a %s should leave nothing behind, this is a leak: say so", work_piece(j));
 	add(j,
 	    j->f.in->recorded ? "memwatch analyze --expect transient FILE" : "memwatch --pid PID --expect transient");
 }

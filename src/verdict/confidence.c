@@ -13,7 +13,7 @@
  *          0.5 + 0.39 b              for b < 1: what fills now may stop in a moment
  *          0.9 + 0.09 min(1, log2(T / 40))  from there on: 0.95 after a minute, 0.99 after 80 s. A program that collects or
  *                             flushes every 30 s looks like a clean leak for nearly 40
- *          for what does not grow, 15 s instead of 40
+ *          for what does not grow, 15 s instead of 40; but a warm-up may only pause
  *   confidence = min(raw, cap), and at most 0.8 where the level wanders as a random walk does
  */
 #include <math.h>
@@ -24,14 +24,13 @@
 #define MARGIN_MAX 1.5
 #define SHAPE_SCORE 0.5
 #define MAX_WANDERING 0.8
-#define SETTLED_SECONDS 15.0
 
 double confidence_logistic(double score)
 {
 	return 1 / (1 + exp(-score));
 }
 
-static double cap(double confidence, double span_s, double sure_s, size_t troughs)
+double confidence_cap(double confidence, double span_s, double sure_s, size_t troughs)
 {
 	double length = span_s / sure_s, b = fmin(length, (double)troughs / SURE_TROUGHS);
 
@@ -39,11 +38,6 @@ static double cap(double confidence, double span_s, double sure_s, size_t trough
 		return fmin(confidence, 0.5 + 0.39 * fmax(0, b));
 	/* troughs stop to grow with the run, so that only time counts from here */
 	return fmin(confidence, 0.9 + 0.09 * fmin(1, log2(length)));
-}
-
-double confidence_cap(double confidence, double span_s, size_t troughs)
-{
-	return cap(confidence, span_s, SETTLED_SECONDS, troughs);
 }
 
 double confidence_of_trend(const struct trend *t)
@@ -60,5 +54,5 @@ double confidence_of_trend(const struct trend *t)
 	raw = confidence_logistic(score);
 	if (t->wanders)
 		raw = fmin(raw, MAX_WANDERING);
-	return cap(raw, t->span_s - (t->onset_s - t->from_s), SURE_SECONDS, t->trough_count);
+	return confidence_cap(raw, t->span_s - (t->onset_s - t->from_s), SURE_SECONDS, t->trough_count);
 }

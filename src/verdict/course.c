@@ -8,7 +8,7 @@
 #define TAIL_SHARE 0.22
 #define TAIL_SPACINGS 2.5
 #define TAIL_TREADS 2.0 /* times the longest tread of a staircase: it may only rest on one */
-#define STEP_TAIL_SHARE 0.15
+#define STEP_TAIL_SHARE 0.08
 #define STEP_HEAD_SHARE 0.08
 #define STEP_SPREAD 0.1 /* of the window; or neighbouring troughs */
 #define STEP_SPACINGS 1.6

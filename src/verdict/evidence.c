@@ -416,12 +416,12 @@ static void say_early(struct judgement *j, const char *id)
 {
 	const struct trend *t = j->subject;
 
-	if (!evidence_rises(j) || (t->span_s >= SURE_SECONDS && t->trough_count >= SURE_TROUGHS))
+	if (!evidence_rises(j) || (t->span_s >= 2 * SURE_SECONDS && t->trough_count >= SURE_TROUGHS))
 		return;
 	str_add(&j->text, "watched for ");
 	units_add_duration(&j->text, t->span_s);
 	str_addf(&j->text, " and %zu troughs: a cache that still fills looks the same", t->trough_count);
-	evidence_add(j, id, t->span_s, "s", SURE_SECONDS)->against = true;
+	evidence_add(j, id, t->span_s, "s", 2 * SURE_SECONDS)->against = true;
 }
 
 static void say_limit(struct judgement *j, const char *id)

@@ -17,6 +17,12 @@ static const char *unit_name(const struct judgement *j)
 	return j->v.work.unit ? j->v.work.unit : "unit";
 }
 
+/* What should leave nothing behind: nobody thinks of CPU seconds so. */
+const char *work_piece(const struct judgement *j)
+{
+	return j->v.work.cooperative ? unit_name(j) : "piece of work";
+}
+
 static void add_each(struct judgement *j)
 {
 	units_add_bytes(&j->text, j->v.work.bytes_per_unit.value);
@@ -91,8 +97,10 @@ void say_work(struct judgement *j, const char *id)
 		break;
 	case WORK_UNKNOWN:
 	default:
-		str_add(&j->text,
-			"the work done is not known: growth with the load cannot be told from growth with time");
+		str_add(&j->text, j->v.work.known ? "the work was counted (" : "the work done is not known");
+		if (j->v.work.known)
+			str_addf(&j->text, "%s) and does not decide", j->v.work.source);
+		str_add(&j->text, ": growth with the load cannot be told from growth with time");
 		evidence_add(j, id, NAN, NULL, NAN)->against = true;
 		break;
 	}
@@ -102,7 +110,8 @@ void say_first_unit(struct judgement *j, const char *id)
 {
 	const struct work_fit *w = &j->v.work;
 
-	if (!w->known || !w->cooperative || isnan(w->fixed_bytes.value) || !evidence_rises(j))
+	if (!w->known || !w->cooperative || isnan(w->fixed_bytes.value) || !(w->bytes_per_unit.low > 0) ||
+	    !evidence_rises(j))
 		return;
 	str_addf(&j->text, "beside what each %s adds, ", unit_name(j));
 	units_add_bytes(&j->text, w->fixed_bytes.value);
@@ -114,7 +123,7 @@ void say_transient(struct judgement *j, const char *id)
 {
 	if (!j->f.in->transient || j->v.class != VERDICT_LEAK)
 		return;
-	str_addf(&j->text, "a %s should leave nothing behind, as you said", unit_name(j));
+	str_addf(&j->text, "a %s should leave nothing behind, as you said", work_piece(j));
 	if (j->v.work.known && !isnan(j->v.work.bytes_per_unit.value)) {
 		str_add(&j->text, "; it leaves ");
 		add_each(j);
@@ -217,7 +226,7 @@ void say_units(struct judgement *j, const char *id)
 	if (j->v.class == VERDICT_SCALING) {
 		str_addf(&j->text,
 			 "a leak in each %s looks the same: if it should leave nothing behind, say --expect transient",
-			 unit_name(j));
+			 work_piece(j));
 	} else if (j->v.class == VERDICT_LEAK && !w->cooperative && !j->f.in->transient) {
 		str_add(&j->text,
 			"data that is loaded on purpose, at an even pace, looks the same: its units of work were "

@@ -131,6 +131,8 @@ static double anon_growth(const struct features *f, double from_s)
 		all = d->rss - d->file - or_else(d->shmem, 0);
 	if (isnan(all) && isnan(d->in_use))
 		return class_growth(f->in, REGION_ANON);
+	if (f->in->recorded && !isnan(d->in_use) && isnan(d->free_inside))
+		return NAN; /* it may be what the allocator keeps */
 	if (isnan(all))
 		return d->rest - stack;
 	/* with no heap truth the kernel's [heap] counts as heap */
@@ -175,6 +177,24 @@ static void name_largest(struct features *f)
 		}
 }
 
+/* No figure for what is free inside: what the program gave back since its peak, as far as RSS did not fall with it. */
+static void measure_kept(struct features *f)
+{
+	const struct trend *t = &f->truth;
+	double latest = 0, given, fell = f->rss.high.v - f->rss.level_last;
+
+	/* a loop that takes it again and again has not given it back */
+	for (size_t i = 0; i < t->count; i++)
+		if (t->points[i].t_s >= f->to_s - HELD_SHARE * f->span_s)
+			latest = fmax(latest, t->points[i].v);
+	given = t->high.v - latest;
+
+	f->held_free = fmax(0, fmin(given - fmax(0, fell), f->rss.level_last - latest));
+	f->held_share = f->held_free / f->rss.level_last;
+	f->peak_seen = true;
+	f->held_needed = HELD_AFTER_PEAK;
+}
+
 /* Bytes that stayed free inside the allocator, and resident as far as is known. */
 static void measure_held(struct features *f)
 {
@@ -184,6 +204,10 @@ static void measure_held(struct features *f)
 	size_t n = series_points(f->in->series, METRIC_HEAP_FREE, f->to_s - held_s, f->to_s, tail, GROWTH_POINTS);
 
 	f->held_free = f->held_share = f->trimmable_share = NAN;
+	if (n == 0 && f->has_truth && !f->truth_is_live && f->rss.known && f->rss.level_last > 0) {
+		measure_kept(f);
+		return;
+	}
 	if (n == 0 || !f->rss.known || f->rss.level_last <= 0)
 		return;
 	for (size_t i = 0; i < n; i++)
@@ -206,11 +230,16 @@ static void measure_held(struct features *f)
 	}
 }
 
+bool features_heap_is_minor(const struct features *f)
+{
+	return !f->truth_is_live && f->where != WHERE_HEAP && f->where_rise >= f->rss.material && f->rss.rising &&
+	       f->where_rise > HEAP_MINOR * f->truth.rise;
+}
+
 void features_compute(const struct verdict_input *in, struct features *ret)
 {
 	struct features *f = ret;
 	double rss_floor = fmax(RSS_FLOOR, RSS_NOISE_FACTOR * in->rss_noise_bytes);
-	const struct trend *subject;
 
 	f->in = in;
 	f->samples = series_count(in->series);
@@ -228,8 +257,8 @@ void features_compute(const struct verdict_input *in, struct features *ret)
 	name_largest(f);
 	measure_held(f);
 	f->gc_gap = f->truth_is_live && f->rss.known ? f->rss.level_last - f->truth.level_last : NAN;
-	subject = f->has_truth ? &f->truth : &f->rss;
-	work_measure(in, subject, f->from_s, f->to_s, &f->work);
-	f->relation = work_relate(&f->work, subject->rise, f->span_s);
-	cycles_measure(in, subject, f->from_s, f->to_s, &f->cycles);
+	f->grower = f->has_truth && !features_heap_is_minor(f) ? &f->truth : &f->rss;
+	work_measure(in, f->grower, f->from_s, f->to_s, &f->work);
+	f->relation = work_relate(&f->work, f->grower->rise, f->span_s);
+	cycles_measure(in, f->grower, f->from_s, f->to_s, &f->cycles);
 }

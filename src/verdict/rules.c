@@ -15,6 +15,9 @@
 #define MAX_BY_RSS 0.85  /* RSS holds the allocator's stock too */
 #define MAX_BY_TEETH 0.8 /* … and that the work is even is concluded from the teeth alone */
 #define MAX_MIXED 0.75
+#define MAX_UNSETTLED 0.5
+#define UNSETTLED_RISE 3.0
+#define UNSETTLED_TAIL 0.1
 #define MAX_COUNTER 0.8 /* a kernel's counter is not the program's unit of work */
 
 static bool rule_short(const struct features *f, struct verdict *ret, const struct trend **ret_subject)
@@ -25,12 +28,6 @@ static bool rule_short(const struct features *f, struct verdict *ret, const stru
 	ret->confidence = 1;
 	*ret_subject = &f->rss;
 	return true;
-}
-
-static bool heap_is_minor(const struct features *f)
-{
-	return !f->truth_is_live && f->where != WHERE_HEAP && f->where_rise >= f->rss.material && f->rss.rising &&
-	       f->where_rise > HEAP_MINOR * f->truth.rise;
 }
 
 /*
@@ -69,6 +66,24 @@ static bool leaks_by_rss(const struct features *f, double *ret_most)
 	return f->rss.teeth > 0;
 }
 
+/* In step with the work, whatever its course in time: a pause of the work is a pause of the growth. */
+static bool goes_with_work(const struct features *f)
+{
+	const struct trend *t = f->grower;
+
+	return f->relation == WORK_EXPLAINS && t->known && t->rise >= t->material && t->z >= GATE_Z &&
+	       f->work.r2 >= SCALING_R2;
+}
+
+static double confidence_of_work(const struct features *f)
+{
+	const struct trend *t = f->grower;
+	double score = 0.5 + 10 * (f->work.r2 - SCALING_R2) + fmin(1, log2(t->rise / t->material) / 2);
+	double confidence = confidence_cap(confidence_logistic(score), f->span_s, SURE_SECONDS, t->trough_count);
+
+	return f->work.cooperative ? confidence : fmin(confidence, MAX_COUNTER);
+}
+
 static bool rule_leak(const struct features *f, struct verdict *ret, const struct trend **ret_subject)
 {
 	const struct trend *t = f->has_truth ? &f->truth : &f->rss;
@@ -77,7 +92,7 @@ static bool rule_leak(const struct features *f, struct verdict *ret, const struc
 
 	if (!alone && !with_rss && !leaks_by_rss(f, &most))
 		return false;
-	if ((f->has_truth && heap_is_minor(f)) || (f->relation == WORK_EXPLAINS && !f->in->transient))
+	if ((f->has_truth && features_heap_is_minor(f)) || (f->relation == WORK_EXPLAINS && !f->in->transient))
 		return false;
 	ret->class = VERDICT_LEAK;
 	ret->kind = KIND_SUSPECTED;
@@ -86,27 +101,48 @@ static bool rule_leak(const struct features *f, struct verdict *ret, const struc
 					       fmin(most, confidence_of_trend(t));
 	if (f->in->runtime && !f->truth_is_live)
 		ret->confidence = fmin(ret->confidence, MAX_RUNTIME_LEAK);
-	if (f->relation == WORK_MIXED)
+	if (f->relation == WORK_MIXED || (f->relation == WORK_UNKNOWN && f->work.known && f->work.rate_variation > 0))
 		ret->confidence = fmin(ret->confidence, MAX_MIXED);
 	*ret_subject = t;
 	return true;
 }
 
-/* In step with the work, whatever its course in time: a pause of the work is a pause of the growth. */
+/* Goes with the work, and the work should leave nothing behind. */
+static bool rule_unit_leak(const struct features *f, struct verdict *ret, const struct trend **ret_subject)
+{
+	if (!f->in->transient || !goes_with_work(f))
+		return false;
+	ret->class = VERDICT_LEAK;
+	ret->kind = KIND_SUSPECTED;
+	ret->where = course_where(f, f->grower);
+	ret->confidence = confidence_of_work(f);
+	*ret_subject = f->grower;
+	return true;
+}
+
 static bool rule_scaling(const struct features *f, struct verdict *ret, const struct trend **ret_subject)
 {
-	const struct trend *t = f->has_truth ? &f->truth : &f->rss;
-
-	if (f->relation != WORK_EXPLAINS || !t->known || t->rise < t->material || t->z < GATE_Z || !t->new_max ||
-	    f->work.r2 < SCALING_R2 || f->in->transient)
+	if (f->in->transient || !goes_with_work(f))
 		return false;
 	ret->class = VERDICT_SCALING;
+	ret->where = course_where(f, f->grower);
+	ret->confidence = confidence_of_work(f);
+	*ret_subject = f->grower;
+	return true;
+}
+
+/* Much more than would count, but of no shape that has a name: no leak, and not stable either. */
+static bool rule_unsettled(const struct features *f, struct verdict *ret, const struct trend **ret_subject)
+{
+	const struct trend *t = f->grower;
+	bool rests = t->flat_tail_s >= UNSETTLED_TAIL * t->span_s;
+
+	if (!t->known || t->rise < UNSETTLED_RISE * t->material || t->waves || course_is_startup(f, t) ||
+	    !(rests || (t->z >= GATE_Z && t->new_max)))
+		return false;
+	ret->class = rests ? VERDICT_WARMUP : VERDICT_GROWTH;
 	ret->where = course_where(f, t);
-	ret->confidence = confidence_cap(
-		confidence_logistic(0.5 + 10 * (f->work.r2 - SCALING_R2) + fmin(1, log2(t->rise / t->material) / 2)),
-		f->span_s, t->trough_count);
-	if (!f->work.cooperative)
-		ret->confidence = fmin(ret->confidence, MAX_COUNTER);
+	ret->confidence = fmin(MAX_UNSETTLED, confidence_of_trend(t));
 	*ret_subject = t;
 	return true;
 }
@@ -143,7 +179,8 @@ static bool rule_stable(const struct features *f, struct verdict *ret, const str
 	ret->class = VERDICT_STABLE;
 	if (!t->known)
 		t = &f->truth;
-	ret->confidence = confidence_cap(confidence_logistic(3 - doubt(t)), f->span_s, t->trough_count);
+	ret->confidence = confidence_cap(confidence_logistic(course_is_startup(f, t) ? 3 : 3 - doubt(t)), f->span_s,
+					 SETTLED_SECONDS, t->trough_count);
 	*ret_subject = t;
 	return true;
 }
@@ -151,6 +188,7 @@ static bool rule_stable(const struct features *f, struct verdict *ret, const str
 const struct verdict_rule verdict_rules[] = {
 	{ "short", rule_short, NULL },
 	{ "leak", rule_leak, NULL },
+	{ "unit-leak", rule_unit_leak, NULL },
 	{ "scaling", rule_scaling, "part of it also goes with the work done" },
 	{ "gc-retention", rule_gc, "the runtime also keeps memory that its live objects do not fill" },
 	{ "retention", rule_retention, "the allocator also keeps free memory" },
@@ -158,6 +196,7 @@ const struct verdict_rule verdict_rules[] = {
 	{ "step", rule_step, "one step also explains most of the rise" },
 	{ "warmup", rule_warmup, "part of it also grew and then stopped" },
 	{ "growth", rule_growth, "memory also grows steadily" },
+	{ "unsettled", rule_unsettled, NULL },
 	{ "stable", rule_stable, NULL },
 	{ NULL, NULL, NULL },
 };

@@ -25,7 +25,7 @@ bool rule_gc(const struct features *f, struct verdict *ret, const struct trend *
 	ret->cause = CAUSE_GC;
 	ret->where = WHERE_RUNTIME;
 	ret->confidence = confidence_cap(confidence_logistic(1 + fmin(1.5, log2(fmax(1, f->gc_gap / HELD_MIN)) / 2)),
-					 f->span_s, f->rss.trough_count);
+					 f->span_s, SETTLED_SECONDS, f->rss.trough_count);
 	*ret_subject = &f->rss;
 	return true;
 }
@@ -40,10 +40,13 @@ bool rule_retention(const struct features *f, struct verdict *ret, const struct 
 {
 	bool held = f->held_free >= HELD_MIN && f->held_share >= f->held_needed &&
 		    !(f->peak_seen && f->rss.high.v - f->rss.level_last > GIVEN_BACK * f->held_free);
+	bool given_back = f->rss.rise >= f->rss.material && f->truth.rise < f->rss.rise / 4 && f->peak_seen &&
+			  f->truth.high.v - f->truth.level_last >= FREE_EXPLAINS * f->rss.rise &&
+			  f->held_free >= FREE_EXPLAINS * f->rss.rise;
 	bool growing = course_grows(&f->rss) && course_grows(&f->free_inside) && f->split.free_inside >= HELD_MIN / 2 &&
 		       f->split.free_inside >= FREE_EXPLAINS * f->split.rss;
 
-	if (!f->has_truth || f->truth_is_live || !f->rss.known || f->truth.rising || !(held || growing))
+	if (!f->has_truth || f->truth_is_live || !f->rss.known || f->truth.rising || !(held || growing || given_back))
 		return false;
 	ret->class = VERDICT_RETENTION;
 	ret->cause = retention_cause(f);
@@ -51,7 +54,7 @@ bool rule_retention(const struct features *f, struct verdict *ret, const struct 
 	ret->confidence = confidence_cap(
 		confidence_logistic(0.8 + fmin(1.5, log2(fmax(1, f->held_free / HELD_MIN)) / 2) +
 				    fmin(1.5, 4 * fmax(0, f->held_share - f->held_needed)) + f->peak_seen),
-		f->span_s, f->rss.trough_count);
-	*ret_subject = growing && !held ? &f->free_inside : &f->rss;
+		f->span_s, SETTLED_SECONDS, f->rss.trough_count);
+	*ret_subject = growing && !held && !given_back ? &f->free_inside : &f->rss;
 	return true;
 }

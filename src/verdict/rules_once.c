@@ -20,7 +20,7 @@ bool rule_spike(const struct features *f, struct verdict *ret, const struct tren
 	ret->class = VERDICT_SPIKE;
 	ret->confidence = confidence_cap(confidence_logistic(0.8 + fmin(2, log2(size / (2 * t->material)) / 2) +
 							     (t->bursts == 1 ? 0.5 : 0) - 2 * fabs(t->rise) / size),
-					 f->span_s, t->trough_count);
+					 f->span_s, SETTLED_SECONDS, t->trough_count);
 	*ret_subject = t;
 	return true;
 }
@@ -35,7 +35,7 @@ bool rule_step(const struct features *f, struct verdict *ret, const struct trend
 	ret->where = course_where(f, t);
 	ret->confidence = confidence_cap(confidence_logistic(1 + fmin(1.5, log2(t->rise / t->material) / 2) +
 							     fmin(1, 2 * t->flat_tail_s / t->span_s)),
-					 f->span_s, t->trough_count);
+					 f->span_s, SETTLED_SECONDS, t->trough_count);
 	*ret_subject = t;
 	return true;
 }
@@ -52,7 +52,7 @@ bool rule_warmup(const struct features *f, struct verdict *ret, const struct tre
 	ret->where = course_where(f, t);
 	ret->confidence = confidence_cap(confidence_logistic(0.3 + fmin(1.5, log2(t->rise / t->material) / 2) +
 							     3 * t->flat_tail_s / t->span_s + (t->saturates ? 0.5 : 0)),
-					 f->span_s, t->trough_count);
+					 f->span_s, SURE_SECONDS, t->trough_count);
 	if (!course_stopped(t))
 		ret->confidence = fmin(ret->confidence, MAX_ODD_SHAPE);
 	*ret_subject = t;

@@ -261,6 +261,11 @@ static void measure_tests(struct trend *t)
 	}
 	t->slope = trend_theil_sen(t->troughs + skip, t->trough_count - skip);
 	r = residual_correlation(t->troughs + skip, t->trough_count - skip, t->slope.value, &sd);
+	if (t->shape.rest_correlation < r) { /* a bend makes neighbours alike that do not depend on each other */
+		r = t->shape.rest_correlation;
+		r += (1 + 4 * r) / (double)t->trough_count;
+		sd = t->shape.rest_sd;
+	}
 	t->z = significance(t->troughs + skip, t->trough_count - skip, r);
 	t->drift_t = drift_of(t->troughs + skip, t->trough_count - skip);
 	/* noise is not alike; the slight bend of a steady course is small; a random walk that happens to rise is both */

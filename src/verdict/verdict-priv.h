@@ -21,6 +21,7 @@
 
 /* What grows is not surely growing before so much was seen of it. */
 #define SURE_SECONDS 40.0
+#define SETTLED_SECONDS 15.0 /* what does not grow */
 #define SURE_TROUGHS 12
 
 #define KIB 1024.0
@@ -98,7 +99,9 @@ struct features {
 	bool peak_seen;         /* the memory now free was in use while memwatch watched */
 	double trimmable_share; /* of the free bytes; NaN unknown */
 	double gc_gap;          /* RSS - live bytes; NaN unknown */
-	struct work_fit work;   /* of what is judged, see work.c */
+	const struct trend
+		*grower; /* truth where there is one and the heap is not minor, else rss: what work is held against */
+	struct work_fit work; /* of that, see work.c */
 	enum work_relation relation;
 	struct cycle_fit cycles;
 };
@@ -158,6 +161,7 @@ void trend_measure(const struct series *s, enum metric m, double from_s, double 
 double level_between(const struct point *points, size_t count, double from_s, double to_s); /* median; NaN for none */
 
 /* features.c */
+bool features_heap_is_minor(const struct features *f); /* something else grows much more */
 void features_compute(const struct verdict_input *in, struct features *ret);
 
 /*
@@ -189,7 +193,8 @@ void cycles_measure(const struct verdict_input *in, const struct trend *subject,
 
 /* confidence.c */
 double confidence_logistic(double score);
-double confidence_cap(double confidence, double span_s, size_t troughs);
+/* sure_s: seconds after which 0.9 can be reached */
+double confidence_cap(double confidence, double span_s, double sure_s, size_t troughs);
 double confidence_of_trend(const struct trend *t);
 
 /* evidence.c, evidence_work.c, actions.c, forecast.c */
@@ -198,7 +203,8 @@ void evidence_build(struct judgement *j);
 struct evidence *evidence_add(struct judgement *j, const char *id, double value, const char *unit, double threshold);
 bool evidence_rises(const struct judgement *j); /* leak, growth, scaling */
 const char *evidence_subject(const struct judgement *j);
-void add_per_unit(struct judgement *j); /* summaries */
+const char *work_piece(const struct judgement *j); /* "request", "piece of work" */
+void add_per_unit(struct judgement *j);            /* summaries */
 void add_slower(struct judgement *j);
 void say_work(struct judgement *j, const char *id);
 void say_first_unit(struct judgement *j, const char *id);

@@ -18,9 +18,13 @@
 
 #include "verdict-priv.h"
 
-#define TOLD_APART 0.1  /* least rate_variation */
-#define VIF_MAX 400.0   /* beyond it, what bends a line a little passes for time */
-#define LOOSE_PART 0.5  /* of the bytes' range: an interval of what time adds that is wider each way says nothing */
+#define TOLD_APART 0.1 /* least rate_variation */
+#define VIF_MAX 400.0  /* beyond it, what bends a line a little passes for time */
+#define LOOSE_PART 0.5 /* of the bytes' range: an interval of what time adds that is wider each way says nothing */
+#define STEP_BLOCKS 40
+#define STEP_BLOCKS_MIN 12
+#define STEP_VARIATION 0.25
+#define STEP_LOOSE 0.35 /* of the growth, each way */
 #define SPAN_FACTOR 4.0 /* of units: a shorter stretch of any curve is a line */
 #define MARGIN_ANY 4.0
 #define MARGIN_CURVE 6.0
@@ -274,6 +278,7 @@ static void weigh(const struct fitting *f, const struct model *m, double margin,
 
 static void choose_model(struct fitting *f)
 {
+	const struct model *line = &f->models[0][GROW_LINEAR];
 	struct model curve = { .known = false };
 	double closest = INFINITY, curve_aicc = INFINITY, constant = INFINITY;
 
@@ -297,6 +302,11 @@ static void choose_model(struct fitting *f)
 		if (g != GROW_CONSTANT && g != GROW_LINEAR)
 			weigh(f, &f->models[0][g], 0, &curve, &curve_aicc);
 	weigh(f, &curve, MARGIN_CURVE, &f->best, &f->best_aicc);
+	/* few independent observations make AICc choose nothing at all: not where each unit adds something beyond doubt */
+	if (f->best.growth == GROW_CONSTANT && !f->best.timed && line->known && regress_slope(&line->r, 0).low > 0) {
+		f->best = *line;
+		f->best_aicc = aicc(f, line->r.sse, line->params);
+	}
 }
 
 static bool told_apart(const struct fitting *f)
@@ -463,6 +473,37 @@ static void tell(struct fitting *f, double begin_s, bool dear, struct work_fit *
 		predict(f, ret);
 }
 
+/*
+ * Where levels cannot tell work from time, because both rise nearly alike: from block to block, do the bytes move as the work does, or
+ * evenly? Neither a slow bend nor noise passes for an answer: the interval of what work adds must be narrow.
+ */
+static void tell_by_steps(const struct work_course *c, struct work_fit *ret)
+{
+	double by_s[STEP_BLOCKS + 1], units_by_s[STEP_BLOCKS + 1], idle = 0;
+	const double *x = units_by_s;
+	size_t stride = (c->count - c->still) / STEP_BLOCKS + 1, n = 0, from = c->still;
+	struct interval each, alone;
+	struct regression r;
+
+	if (!isnan(ret->bytes_per_s.value) || ret->rate_variation < STEP_VARIATION)
+		return;
+	for (size_t to = from + stride; to < c->count && n < STEP_BLOCKS; from = to, to += stride) {
+		double took_s = c->t_s[to] - c->t_s[from];
+
+		by_s[n] = (c->bytes[to] - c->bytes[from]) / took_s;
+		units_by_s[n++] = (c->units[to] - c->units[from]) / took_s;
+	}
+	if (n < STEP_BLOCKS_MIN || !regress(by_s, &x, 1, n, &r) || !(r.mean_y > 0))
+		return;
+	each = regress_slope(&r, 0);
+	alone = regress_at(&r, &idle, false);
+	if ((each.high - each.low) / 2 * r.mean_x[0] > STEP_LOOSE * r.mean_y)
+		return;
+	ret->bytes_per_s = alone;
+	if (alone.value > r.mean_y / 2) /* what levels say of a unit is then time's */
+		ret->bytes_per_unit = each;
+}
+
 void work_fit_course(const struct work_course *c, struct work_fit *ret)
 {
 	struct fitting all, after;
@@ -480,8 +521,10 @@ void work_fit_course(const struct work_course *c, struct work_fit *ret)
 		fit_all(c, c->still, ret, &after);
 		if (after.best.known && first_is_dear(c, &all, &after)) {
 			tell(&after, c->begin_s, true, ret);
+			tell_by_steps(c, ret);
 			return;
 		}
 	}
 	tell(&all, c->begin_s, false, ret);
+	tell_by_steps(c, ret);
 }

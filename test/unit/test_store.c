@@ -299,6 +299,16 @@ static double released_but_kept(size_t row) /* a cache that is emptied: higher t
 	return row < 60 ? 50e6 + (double)row * 5e6 : 120e6 + noise(row);
 }
 
+static double growth_in_noise(size_t row)
+{
+	return 60e6 + (double)row * 0.2e6 + (double)(row * 7919 * 31 % 101) / 101 * 60e6;
+}
+
+static double sawtooth_that_rises(size_t row) /* only its first teeth fall to where it began */
+{
+	return 50e6 + (double)row * 0.3e6 + (double)(row % 11) * 3e6;
+}
+
 static const struct {
 	double (*value)(size_t row);
 	size_t rows, lives, second;
@@ -310,6 +320,8 @@ static const struct {
 	{ dip, 120, 1, 0 },
 	{ released_at_exit, 100, 1, 0 },
 	{ released_but_kept, 120, 1, 0 },
+	{ growth_in_noise, 120, 1, 0 },
+	{ sawtooth_that_rises, 120, 1, 0 },
 };
 
 START_TEST(lives_by_the_level_of_the_memory)
