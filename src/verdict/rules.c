@@ -46,7 +46,7 @@ static bool leaks_with_rss(const struct features *f)
 
 /*
  * RSS alone cannot tell a leak from a cache that fills or an allocator's stock. It can where the work is known and does not explain the
- * growth, and where the memory swings: even teeth show even work, and each collection leaves more behind. In a live process that could
+ * growth, and where the memory swings and no work was counted: even teeth show even work, and each collection leaves more behind. In a live process that could
  * be looked into and was not understood (another allocator, a managed heap), neither is enough.
  */
 static bool leaks_by_rss(const struct features *f, double *ret_most)
@@ -63,7 +63,7 @@ static bool leaks_by_rss(const struct features *f, double *ret_most)
 	if (f->relation != WORK_UNKNOWN)
 		return f->relation != WORK_EXPLAINS;
 	*ret_most = MAX_BY_TEETH;
-	return f->rss.teeth > 0;
+	return f->rss.teeth > 0 && !(f->work.known && f->work.rate_variation > 0);
 }
 
 /* In step with the work, whatever its course in time: a pause of the work is a pause of the growth. */

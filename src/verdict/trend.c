@@ -15,6 +15,8 @@
 #define FEW_TROUGHS 10
 #define TEETH_MAX 512
 #define TOOTH_POINTS 4      /* at least, on average: fewer show no tooth but noise */
+#define SHARP_FALL 0.12     /* of the cycle */
+#define LARGE_TEETH 6       /* fewer may be noise that happens to fall at once */
 #define TEETH_SHARE 0.6     /* of the window */
 #define TOOTH_OF_RANGE 0.1  /* at least, of all that the course spans: smaller ones hide nothing */
 #define MIN_TOOTH_TROUGHS 5 /* troughs of true teeth scatter little: five in a row say what ten block minima do */
@@ -297,6 +299,44 @@ static bool swings(const struct trend *t, const struct cycle *cycles, size_t tee
 	return values_median(falls, teeth) >= TOOTH_OF_RANGE * (high - low);
 }
 
+/* Whether what falls falls at once, after a slow rise, as at a collection; a walk takes as long down as up. */
+static bool falls_sharply(const struct trend *t, const struct cycle *cycles, size_t teeth)
+{
+	double shares[TEETH_MAX];
+	size_t at = 0;
+
+	for (size_t i = 0; i < teeth; i++) {
+		double peak_s = cycles[i].end_s, peak = -INFINITY;
+
+		while (at < t->count && t->points[at].t_s < cycles[i].start_s)
+			at++;
+		for (size_t k = at; k < t->count && t->points[k].t_s <= cycles[i].end_s; k++)
+			if (t->points[k].v >= peak) {
+				peak = t->points[k].v;
+				peak_s = t->points[k].t_s;
+			}
+		shares[i] = (cycles[i].end_s - peak_s) / (cycles[i].end_s - cycles[i].start_s);
+	}
+	return values_median(shares, teeth) < SHARP_FALL;
+}
+
+/*
+ * Small teeth on large ones, as collectors of generations make them, have no one depth. The large ones are those at least half as deep as
+ * the deepest fall.
+ */
+static size_t large_teeth(const struct trend *t, struct cycle *cycles)
+{
+	double top = -INFINITY, deepest = 0;
+	size_t teeth;
+
+	for (size_t i = 0; i < t->count; i++) {
+		top = fmax(top, t->points[i].v);
+		deepest = fmax(deepest, top - t->points[i].v);
+	}
+	teeth = points_cycles(t->points, t->count, deepest / 2, cycles, TEETH_MAX);
+	return teeth >= LARGE_TEETH && swings(t, cycles, teeth) && falls_sharply(t, cycles, teeth) ? teeth : 0;
+}
+
 /* The troughs of the teeth where there are some; else every point of a few, or the minima of blocks. */
 static void find_troughs(struct trend *t)
 {
@@ -305,7 +345,9 @@ static void find_troughs(struct trend *t)
 	size_t teeth = points_cycles(t->points, t->count, 0, cycles, TEETH_MAX);
 
 	t->period_s = trend_period(t->points, t->count);
-	if (swings(t, cycles, teeth)) {
+	if (!swings(t, cycles, teeth))
+		teeth = large_teeth(t, cycles);
+	if (teeth > 0) {
 		t->teeth = teeth;
 		for (size_t i = 0; i < teeth; i++)
 			troughs[i] = (struct point){ cycles[i].start_s, cycles[i].start };
