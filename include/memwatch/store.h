@@ -7,7 +7,7 @@
  *   stream      memwatch-stream/1, NDJSON                            one series a process
  *   csv         a header line, then rows; comma, semicolon or tab    see below
  *   mprof       memory_profiler: "MEM mebibytes epoch-seconds", CMDL, CHLD, FUNC lines
- *   massif      Valgrind massif.out: time (ms, i or B), mem_heap_B + mem_heap_extra_B (+ stacks). i and B are work, not time: they fill
+ *   massif      Valgrind massif.out: time (ms; i and B are counts), mem_heap_B + mem_heap_extra_B (+ stacks). i and B are work, not time: they fill
  *               METRIC_WORK, and t_s is the same count scaled (10^9 instructions, or a MiB, a "second"); a note says so
  *   psrecord    "# Elapsed time   CPU (%)     Real (MB)   Virtual (MB)", rows; its MB are MiB; or its CSV
  *   prometheus  range query answer: {"status":"success","data":{"resultType":"matrix","result":[{"metric":{...},"values":[[t,"v"]]}]}}
@@ -78,6 +78,7 @@ struct recorded_series {
 	int64_t begin_wall_ns; /* time of the first row since the epoch; 0 unknown */
 	bool from_start;       /* the recording began with the process (mprof run, massif, our own run) */
 	bool ended;            /* … and saw its end */
+	bool counted_time;     /* t_s is a count of something else, scaled (massif's i and B): seconds mean nothing */
 	const char *work_unit; /* METRIC_WORK's column or counter, as a singular noun where it is one; NULL none */
 	struct recorded_life *lives; /* in order, at least one, together all rows */
 	size_t life_count;

@@ -52,6 +52,7 @@ struct verdict_input {
 	const char *top_site_function; /* for the actions; NULL none */
 	uint64_t hot_class_size;       /* size class that grows most; 0 none */
 	bool recorded;                 /* analyze: nobody can look into the process any more */
+	bool counted_time;             /* the times are counts, not seconds: VERDICT_MIN_SECONDS does not apply */
 	bool transient;                /* --expect transient: a unit of work should leave nothing behind */
 	const char *work_unit;         /* what METRIC_WORK counts, singular: "request"; NULL: "unit" */
 };

@@ -192,6 +192,7 @@ static int judge(const struct analyze_args *args, const struct recording *r, con
 		.top_site_function = top_site(known),
 		.hot_class_size = hot_class(heap),
 		.recorded = true,
+		.counted_time = s->counted_time,
 		.transient = args->expect != 0,
 		.work_unit = s->work_unit,
 	};

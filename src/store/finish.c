@@ -408,6 +408,7 @@ static int finish_texts(struct finisher *f)
 	out->pid = s->pid;
 	out->from_start = s->from_start;
 	out->ended = s->ended;
+	out->counted_time = s->counted_time;
 	return !out->label || (s->comm && *s->comm && !out->comm) ||
 			       (column_of(f, METRIC_WORK) > 0 && !out->work_unit) ?
 		       -ENOMEM :

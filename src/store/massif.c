@@ -14,8 +14,8 @@
  *     mem_stacks_B=0
  *     heap_tree=empty
  *
- * Where time is not counted in milliseconds but in instructions (i) or allocated bytes (B), the count is the work done, and the time axis is
- * the same count, scaled: 10^9 instructions, or one MiB, are one "second". A note says so. Trees are skipped.
+ * Where time is not counted in milliseconds but in instructions (i) or allocated bytes (B), the time axis is that count, scaled: 10^9
+ * instructions, or one MiB, are one "second". A note says so. It is no count of work beside the time: it is the time. Trees are skipped.
  */
 #include <errno.h>
 #include <math.h>
@@ -30,12 +30,11 @@ static const char *const field_names[FIELD_COUNT] = { "time=", "mem_heap_B=", "m
 static const struct massif_unit {
 	const char *name;
 	double scale;
-	const char *work_unit; /* NULL: it is time */
-	const char *told;
+	const char *told; /* NULL: it is time */
 } units[] = {
-	{ "ms", 1e-3, NULL, NULL },
-	{ "i", 1e-9, "instruction", "instructions: 10^9 of them stand for a second" },
-	{ "B", 1.0 / 1048576, "byte allocated", "bytes allocated and freed: a MiB stands for a second" },
+	{ "ms", 1e-3, NULL },
+	{ "i", 1e-9, "instructions: 10^9 of them stand for a second" },
+	{ "B", 1.0 / 1048576, "bytes allocated and freed: a MiB stands for a second" },
 };
 
 struct massif {
@@ -60,8 +59,7 @@ static int add_snapshot(struct massif *m)
 	if (isnan(m->field[FIELD_TIME]) || isnan(m->field[FIELD_HEAP]))
 		return store_bad_line(m->d->err, m->snapshot_line, "a snapshot without 'time=' and 'mem_heap_B='");
 	heap = draft_column(s, m->heap);
-	if (heap < 0 || (m->field[FIELD_STACKS] > 0 && draft_column(s, METRIC_STACK) < 0) ||
-	    (m->unit->work_unit && draft_column(s, METRIC_WORK) < 0))
+	if (heap < 0 || (m->field[FIELD_STACKS] > 0 && draft_column(s, METRIC_STACK) < 0))
 		return store_no_memory(m->d->err);
 	r = draft_row(m->d, s, m->field[FIELD_TIME] * m->unit->scale, &row);
 	if (r < 0)
@@ -69,8 +67,6 @@ static int add_snapshot(struct massif *m)
 	row[heap] = m->field[FIELD_HEAP] + (isnan(m->field[FIELD_EXTRA]) ? 0 : m->field[FIELD_EXTRA]);
 	if (s->column_of[METRIC_STACK] > 0)
 		row[s->column_of[METRIC_STACK]] = m->field[FIELD_STACKS];
-	if (m->unit->work_unit)
-		row[s->column_of[METRIC_WORK]] = m->field[FIELD_TIME];
 	return 0;
 }
 
@@ -81,7 +77,7 @@ static int set_unit(struct massif *m, struct text value, size_t line)
 	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
 		if (piece_is(value, units[i].name)) {
 			m->unit = &units[i];
-			m->d->list[0].work_unit = units[i].work_unit;
+			m->d->list[0].counted_time = units[i].told != NULL;
 			return units[i].told ? drafts_note(m->d, "the time axis counts %s", units[i].told) : 0;
 		}
 	return store_bad_line(m->d->err, line, "unknown time_unit '%s': expected ms, i or B",

@@ -66,7 +66,7 @@ struct draft {
 	char *label; /* NULL: as key */
 	char *comm;
 	pid_t pid;
-	bool from_start, ended;
+	bool from_start, ended, counted_time;
 	bool sparse;       /* most values are not known at most rows: nothing to note */
 	bool joined;       /* rows of the same time are parts of one row */
 	bool cpu_percent;  /* METRIC_CPU's column is a percentage: finish integrates it */

@@ -56,7 +56,7 @@ static void say_short(struct judgement *j, const char *id)
 
 	if (!is(j, VERDICT_INSUFFICIENT_DATA))
 		return;
-	if (f->samples >= VERDICT_MIN_SAMPLES && f->observed_s >= VERDICT_MIN_SECONDS) {
+	if (f->samples >= VERDICT_MIN_SAMPLES && (f->observed_s >= VERDICT_MIN_SECONDS || f->in->counted_time)) {
 		str_add(&j->text, "neither RSS nor the heap was read often enough to judge them");
 		evidence_add(j, id, NAN, NULL, NAN);
 	} else if (f->samples < VERDICT_MIN_SAMPLES) {

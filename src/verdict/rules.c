@@ -22,7 +22,9 @@
 
 static bool rule_short(const struct features *f, struct verdict *ret, const struct trend **ret_subject)
 {
-	if (f->observed_s >= VERDICT_MIN_SECONDS && f->samples >= VERDICT_MIN_SAMPLES && (f->rss.known || f->has_truth))
+	bool long_enough = f->observed_s >= VERDICT_MIN_SECONDS || f->in->counted_time;
+
+	if (long_enough && f->samples >= VERDICT_MIN_SAMPLES && (f->rss.known || f->has_truth))
 		return false;
 	ret->class = VERDICT_INSUFFICIENT_DATA;
 	ret->confidence = 1;

@@ -291,6 +291,34 @@ START_TEST(a_program_that_slows_down_is_not_accused)
 }
 END_TEST
 
+/* massif counts instructions: forty of its "milliseconds" may be a whole program. */
+START_TEST(counted_times_need_no_seconds)
+{
+	struct verdict_input in = { .recorded = true };
+	struct series *s;
+
+	ck_assert_int_eq(series_create(&s), 0);
+	for (int i = 0; i < 60; i++) {
+		struct sample sample;
+
+		sample_init(&sample, 0.001 * i);
+		sample.v[METRIC_HEAP_IN_USE] = MIB * (10 + i);
+		ck_assert_int_eq(series_add(s, &sample), 0);
+	}
+	in.series = s;
+	in.now_s = 0.059;
+	for (int counted = 0; counted < 2; counted++) {
+		struct judged j;
+
+		in.counted_time = counted;
+		judge(&in, &j);
+		ck_assert_int_eq(j.v.class, counted ? VERDICT_LEAK : VERDICT_INSUFFICIENT_DATA);
+		arena_deinit(&j.arena);
+	}
+	series_destroy(s);
+}
+END_TEST
+
 START_TEST(survivors_speak_for_and_against)
 {
 	struct judged j;
@@ -321,6 +349,7 @@ int main(void)
 	tcase_add_test(tc, work_decides);
 	tcase_add_test(tc, the_first_unit_is_dearer_than_the_next);
 	tcase_add_test(tc, a_program_that_slows_down_is_not_accused);
+	tcase_add_test(tc, counted_times_need_no_seconds);
 	tcase_add_test(tc, survivors_speak_for_and_against);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
