@@ -10,7 +10,7 @@
  *          -0.3
  *          so that one that barely passes every gate has 0.43, and one that passes by far 0.99
  *   cap  = with few seconds T and troughs n, b = min(T / 40, n / 12):
- *          0.5 + 0.39 b              for b < 1: what fills now may stop in a moment
+ *          0.5 + 0.39 sqrt(b)        for b < 1: what fills now may stop in a moment
  *          0.9 + 0.09 min(1, log2(T / 40))  from there on: 0.95 after a minute, 0.99 after 80 s. A program that collects or
  *                             flushes every 30 s looks like a clean leak for nearly 40
  *          for what does not grow, 15 s instead of 40; but a warm-up may only pause
@@ -35,7 +35,7 @@ double confidence_cap(double confidence, double span_s, double sure_s, size_t tr
 	double length = span_s / sure_s, b = fmin(length, (double)troughs / SURE_TROUGHS);
 
 	if (b < 1)
-		return fmin(confidence, 0.5 + 0.39 * fmax(0, b));
+		return fmin(confidence, 0.5 + 0.39 * sqrt(fmax(0, b)));
 	/* troughs stop to grow with the run, so that only time counts from here */
 	return fmin(confidence, 0.9 + 0.09 * fmin(1, log2(length)));
 }
