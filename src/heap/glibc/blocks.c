@@ -48,14 +48,18 @@ struct look { /* what is read of one block */
 	uint8_t data[CONTENT_BYTES];
 };
 
-/* One byte a word: 0 behind the end of the block, 1 for a word of zeros, else a hash. */
+/*
+ * One byte a word: 0 behind the end of the block, 1 for a word of zeros, else a hash, another one at each place: blocks filled with one
+ * byte differ in all of them or in none.
+ */
 static uint64_t content_of(const uint8_t *data, size_t len)
 {
 	uint64_t content = 0;
 
 	for (size_t i = 0; i < len / 8; i++) {
 		uint64_t word = glibc_load(data + 8 * i);
-		uint64_t byte = word ? 2 + ((word ^ word >> 32) * 0x9e3779b97f4a7c15ULL >> 32) % 254 : 1;
+		uint64_t mixed = ((word ^ word >> 32) + i * 0xbf58476d1ce4e5b9ULL) * 0x9e3779b97f4a7c15ULL;
+		uint64_t byte = word ? 2 + ((mixed ^ mixed >> 29) >> 32) % 254 : 1;
 
 		content |= byte << (8 * i);
 	}
