@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "memwatch/series.h"
+
 #define STEP_SHARE 0.001   /* what makes a maximum a new one: more than CLASS_GROWTH_MIN_BYTES and than this share */
 #define MAXIMUM_MIN_S 10.0 /* a maximum of longer ago, and longer than this share of the time watched, is forgotten */
 #define MAXIMUM_SHARE 0.25
@@ -496,13 +498,6 @@ void survivors_follow(struct survivors *s, const struct heap_block *blocks, size
 
 /* ---- the report ---- */
 
-static int compare_double(const void *a, const void *b)
-{
-	const double *x = a, *y = b;
-
-	return (*x > *y) - (*x < *y);
-}
-
 static double median_age(const struct survivors *s, size_t index)
 {
 	double ages[SURVIVORS_YOUNG + SURVIVORS_SETTLED];
@@ -511,10 +506,7 @@ static double median_age(const struct survivors *s, size_t index)
 	for (size_t i = 0; i < s->followed_count && n < sizeof(ages) / sizeof(ages[0]); i++)
 		if (s->followed[i].index == index && s->followed[i].role != ROLE_PROBE)
 			ages[n++] = s->growth.t_s - s->followed[i].since_s;
-	if (n == 0)
-		return NAN;
-	qsort(ages, n, sizeof(ages[0]), compare_double);
-	return n % 2 ? ages[n / 2] : (ages[n / 2 - 1] + ages[n / 2]) / 2.0;
+	return values_median(ages, n);
 }
 
 void survivors_fill(const struct survivors *s, struct heap_stats *heap)

@@ -46,6 +46,12 @@ static bool leaks_with_rss(const struct features *f)
 	       f->split.free_inside < f->split.rss / 4;
 }
 
+/* Work that varies was counted, and says neither this nor that. */
+static bool work_is_undecided(const struct features *f)
+{
+	return f->relation == WORK_UNKNOWN && f->work.known && f->work.rate_variation > 0;
+}
+
 /*
  * RSS alone cannot tell a leak from a cache that fills or an allocator's stock. It can where the work is known and does not explain the
  * growth, and where the memory swings and no work was counted: even teeth show even work, and each collection leaves more behind. In a live process that could
@@ -65,7 +71,7 @@ static bool leaks_by_rss(const struct features *f, double *ret_most)
 	if (f->relation != WORK_UNKNOWN)
 		return f->relation != WORK_EXPLAINS;
 	*ret_most = MAX_BY_TEETH;
-	return f->rss.teeth > 0 && !(f->work.known && f->work.rate_variation > 0);
+	return f->rss.teeth > 0 && !work_is_undecided(f);
 }
 
 /* In step with the work, whatever its course in time: a pause of the work is a pause of the growth. */
@@ -103,7 +109,7 @@ static bool rule_leak(const struct features *f, struct verdict *ret, const struc
 					       fmin(most, confidence_of_trend(t));
 	if (f->in->runtime && !f->truth_is_live)
 		ret->confidence = fmin(ret->confidence, MAX_RUNTIME_LEAK);
-	if (f->relation == WORK_MIXED || (f->relation == WORK_UNKNOWN && f->work.known && f->work.rate_variation > 0))
+	if (f->relation == WORK_MIXED || work_is_undecided(f))
 		ret->confidence = fmin(ret->confidence, MAX_MIXED);
 	*ret_subject = t;
 	return true;
