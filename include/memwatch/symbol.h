@@ -10,6 +10,8 @@
  *
  * Memory: what a look-up opened stays open up to `budget_bytes` of debug information; beyond that lines of further modules are
  * left out and their frames carry function names only.
+ *
+ * Code in anonymous memory is named by what the JIT wrote into /tmp/perf-PID.map of the target, if it did: frames without a module.
  */
 #ifndef MEMWATCH_SYMBOL_H
 #define MEMWATCH_SYMBOL_H

@@ -3,9 +3,13 @@
  * From copied registers and stack bytes to return addresses. Runs after the target was resumed; touches only the copy and, for
  * read-only code and CFI, the files.
  *
- * The unwinders are a const table; the native one follows CFI (.eh_frame, .debug_frame): libdw reads a row once, memwatch keeps it
- * by pc and applies it to the slice (0.1 us a frame). It falls back per frame to a checked frame pointer, then to a scan for a
- * return address only where the innermost function has no CFI. Later unwinders (python) replace runs of native frames.
+ * The unwinders are a const table; the native one follows CFI (.eh_frame, .debug_frame) by compact tables of its own, 8 bytes a row,
+ * built at the first frame in a module and kept by build-id below $XDG_CACHE_HOME/memwatch/unwind, else ~/.cache (0700; 256 MiB at
+ * most; checked before use; where that cannot be written, not kept). A place met before costs some 50 ns, mostly of memory. What does not
+ * fit such a row is asked of libdw, frame by frame, with the same outcome. Without CFI: a checked frame pointer (code made by a JIT
+ * too), then, only where the innermost function has no CFI, a scan for a return address. Later unwinders (python) replace runs of native frames.
+ *
+ * Memory: 32 MiB of tables a module, 64 MiB a process at most; beyond that libdw serves alone.
  */
 #ifndef MEMWATCH_UNWIND_H
 #define MEMWATCH_UNWIND_H

@@ -17,45 +17,6 @@ struct chain {
 	size_t count;
 };
 
-static bool is_namespace(int tag)
-{
-	return tag == DW_TAG_namespace || tag == DW_TAG_module;
-}
-
-static bool is_type(int tag)
-{
-	return tag == DW_TAG_structure_type || tag == DW_TAG_class_type || tag == DW_TAG_union_type ||
-	       tag == DW_TAG_enumeration_type;
-}
-
-/* Depth-first over what may hold functions; types only when asked, since they are many and rarely do. */
-static bool find_function(Dwarf_Die *unit, Dwarf_Addr vaddr, bool types, Dwarf_Die *ret)
-{
-	Dwarf_Die stack[DEPTH_MAX];
-	size_t depth = 0;
-
-	if (dwarf_child(unit, &stack[0]) != 0)
-		return false;
-	for (;;) {
-		Dwarf_Die *die = &stack[depth];
-		int tag = dwarf_tag(die);
-
-		if (tag == DW_TAG_subprogram && dwarf_haspc(die, vaddr) == 1) {
-			*ret = *die;
-			return true;
-		}
-		if ((is_namespace(tag) || (types && is_type(tag))) && depth + 1 < DEPTH_MAX &&
-		    dwarf_child(die, &stack[depth + 1]) == 0) {
-			depth++;
-			continue;
-		}
-		while (dwarf_siblingof(&stack[depth], &stack[depth]) != 0) {
-			if (depth-- == 0)
-				return false;
-		}
-	}
-}
-
 static void find_inlined(struct chain *chain, Dwarf_Addr vaddr)
 {
 	Dwarf_Die scope = chain->dies[0], die;
@@ -226,8 +187,7 @@ size_t lines_resolve(struct symbols *s, struct module *m, uint64_t vaddr, struct
 		vaddr += m->debug_delta;
 	if (!find_unit(m, vaddr, &unit, &scopes))
 		return 0;
-	if (find_function(&scopes, vaddr, false, &chain.dies[0]) ||
-	    find_function(&scopes, vaddr, true, &chain.dies[0])) {
+	if (functions_find(m, &unit, &scopes, vaddr, &chain.dies[0])) {
 		chain.count = 1;
 		find_inlined(&chain, vaddr);
 	}

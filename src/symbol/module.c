@@ -38,6 +38,9 @@ void module_destroy(struct symbols *s, struct module *m)
 	if (!m)
 		return;
 	s->charged_bytes -= m->charged_bytes;
+	functions_destroy(m->functions);
+	if (m->tables)
+		m->tables_destroy(m->tables);
 	if (m->cfi)
 		dwarf_cfi_end(m->cfi);
 	close_dwarf(m);

@@ -98,16 +98,22 @@ struct module {
 	enum stage dwarf_stage;
 	Dwarf *dwarf, *alt;
 	struct image alt_image;
-	const struct image *dwarf_image; /* main or debug */
-	struct map line_units;           /* unit offset -> 1, those whose lines libdw keeps */
-	size_t line_bytes;               /* what those take, about */
-	size_t charged_bytes;            /* against the budget */
-	bool over_budget, units_known;   /* libdw has seen every unit's header */
+	const struct image *dwarf_image;  /* main or debug */
+	struct function_index *functions; /* of the units that were looked into */
+	struct map line_units;            /* unit offset -> 1, those whose lines libdw keeps */
+	size_t line_bytes;                /* what those take, about */
+	size_t charged_bytes;             /* against the budget */
+	bool over_budget, units_known;    /* libdw has seen every unit's header */
 
 	bool language_known; /* of the executable */
 	const char *language;
 
 	bool names_missing, lines_missing; /* somebody asked and got none */
+
+	/* The unwinder's tables of this file, see unwind/compact.c. */
+	void *tables;
+	void (*tables_destroy)(void *tables);
+	bool tables_failed; /* no second try */
 };
 
 struct span {
@@ -138,9 +144,11 @@ struct symbols {
 	struct arena cache_arena;
 	unsigned look_ups; /* since the last trim */
 	struct module *executable;
+	struct perfmap *perfmap; /* NULL: nobody asked yet */
 	/* The unwinder's state, kept with the modules that it points into. */
 	void *unwind;
 	void (*unwind_destroy)(void *unwind);
+	size_t table_bytes; /* of all modules' unwind tables */
 };
 
 /* image.c: an ELF file in memory. */
@@ -192,10 +200,18 @@ bool plt_name(const struct image *image, uint64_t vaddr, char *buf, size_t cap);
 /* minidebug.c: the symbols inside .gnu_debugdata, into the table's arena. */
 void minidebug_load(struct symbol_table *t, const struct image *image);
 
+/* functions.c: the function of a unit that holds vaddr; its DIEs hang below scopes (split DWARF: another unit). */
+bool functions_find(struct module *m, Dwarf_Die *unit, Dwarf_Die *scopes, uint64_t vaddr, Dwarf_Die *ret);
+void functions_destroy(struct function_index *index);
+
 /* lines.c: frames by DWARF: fills function, file, line, inlined, language; 0 where it knows nothing. function may be NULL. */
 size_t lines_resolve(struct symbols *s, struct module *m, uint64_t vaddr, struct frame *frames, size_t cap);
 const char *language_name(int dw_lang);
 const char *lines_main_language(struct symbols *s, struct module *m);
+
+/* perfmap.c: what a JIT wrote about its code at address; interned; NULL: nothing. */
+const char *perfmap_find(struct symbols *s, uint64_t address);
+void perfmap_destroy(struct perfmap *p);
 
 /* demangle.c: malloc'd, or NULL where it is no mangled name. */
 char *demangle(const char *mangled);

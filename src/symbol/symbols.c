@@ -70,6 +70,7 @@ void symbols_destroy(struct symbols *s)
 	map_deinit(&s->cache);
 	free(s->cached);
 	arena_deinit(&s->cache_arena);
+	perfmap_destroy(s->perfmap);
 	intern_destroy(s->strings);
 	free(s);
 }
@@ -226,9 +227,11 @@ static size_t resolve(struct symbols *s, uint64_t address, struct frame *frames,
 
 	memset(frames, 0, cap * sizeof(*frames));
 	if (!m) {
-		frames[0].function = offset_name(s, NULL, address);
+		frames[0].function = span ? perfmap_find(s, address) : NULL;
+		frames[0].note = frames[0].function ? FRAME_OK : FRAME_NO_MODULE;
+		if (!frames[0].function)
+			frames[0].function = offset_name(s, NULL, address);
 		frames[0].offset = address;
-		frames[0].note = FRAME_NO_MODULE;
 	} else if (span->stage != STAGE_READY) { /* the file cannot be read: its offset is all there is */
 		frames[0].offset = address - span->base + span->offset;
 		frames[0].function = offset_name(s, m, frames[0].offset);
@@ -283,7 +286,8 @@ size_t symbols_resolve(struct symbols *s, uint64_t address, bool call, struct fr
 	if (map_get(&s->cache, at, &index))
 		return copy_frames(s->cached[index].frames, s->cached[index].count, frames, cap);
 	n = resolve(s, at, found, FRAMES_MAX);
-	(void)remember(s, at, found, n);
+	if (found[0].module) /* what a JIT makes comes, goes, and is named later */
+		(void)remember(s, at, found, n);
 	if (++s->look_ups >= TRIM_EVERY)
 		trim(s);
 	return copy_frames(found, n, frames, cap);

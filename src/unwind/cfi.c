@@ -28,7 +28,7 @@ static void cache_destroy(void *arg)
 	free(cache);
 }
 
-static struct unwind_cache *cache_of(struct symbols *s)
+struct unwind_cache *unwind_cache(struct symbols *s)
 {
 	struct unwind_cache *cache = s->unwind;
 
@@ -42,8 +42,9 @@ static struct unwind_cache *cache_of(struct symbols *s)
 		s->unwind = cache;
 		s->unwind_destroy = cache_destroy;
 	}
-	if (cache->generation != s->generation || cache->row_count >= ROWS_MAX) {
+	if (cache->generation != s->generation) {
 		cache_forget(cache);
+		memset(cache->fast, 0, sizeof(cache->fast));
 		cache->generation = s->generation;
 	}
 	return cache;
@@ -71,6 +72,25 @@ static bool keep_expression(struct unwind_cache *cache, const Dwarf_Op *ops, siz
 	return true;
 }
 
+static uint64_t needs_of(const Dwarf_Op *ops, size_t count)
+{
+	uint64_t needs = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		uint64_t reg = REGS_MAX;
+
+		if (ops[i].atom >= DW_OP_breg0 && ops[i].atom <= DW_OP_breg31)
+			reg = (uint64_t)ops[i].atom - DW_OP_breg0;
+		else if (ops[i].atom >= DW_OP_reg0 && ops[i].atom <= DW_OP_reg31)
+			reg = (uint64_t)ops[i].atom - DW_OP_reg0;
+		else if (ops[i].atom == DW_OP_bregx || ops[i].atom == DW_OP_regx)
+			reg = ops[i].number;
+		if (reg < REGS_MAX)
+			needs |= 1ULL << reg;
+	}
+	return needs;
+}
+
 static bool fits(uint64_t number)
 {
 	return (int64_t)number >= INT32_MIN && (int64_t)number <= INT32_MAX;
@@ -84,6 +104,7 @@ static bool read_cfa(struct unwind_cache *cache, Dwarf_Frame *frame, struct row 
 	if (dwarf_frame_cfa(frame, &ops, &count) != 0 || count == 0)
 		return false;
 	row->cfa_kind = RULE_REGISTER;
+	row->needs |= needs_of(ops, count);
 	if (count == 1 && ops[0].atom >= DW_OP_breg0 && ops[0].atom <= DW_OP_breg31 && fits(ops[0].number)) {
 		row->cfa_register = (uint8_t)(ops[0].atom - DW_OP_breg0);
 		row->cfa_value = (int32_t)ops[0].number;
@@ -132,6 +153,7 @@ static bool read_rule(struct unwind_cache *cache, Dwarf_Frame *frame, struct row
 	if (short_rule(ops, count, row, reg))
 		return true;
 	row->kind[reg] = RULE_EXPRESSION;
+	row->needs |= needs_of(ops, count);
 	return keep_expression(cache, ops, count, &row->value[reg]);
 }
 
@@ -174,7 +196,7 @@ static Dwarf_Frame *frame_at(struct symbols *s, struct module *m, uint64_t vaddr
 
 const struct row *cfi_row(struct symbols *s, const struct arch *arch, uint64_t at)
 {
-	struct unwind_cache *cache = cache_of(s);
+	struct unwind_cache *cache = unwind_cache(s);
 	const struct span *span;
 	Dwarf_Frame *frame;
 	struct row *row;
@@ -184,6 +206,8 @@ const struct row *cfi_row(struct symbols *s, const struct arch *arch, uint64_t a
 		return NULL;
 	if (map_get(&cache->by_pc, at, &index))
 		return &cache->rows[index];
+	if (cache->row_count >= ROWS_MAX)
+		cache_forget(cache);
 	if (vec_reserve(&cache->rows, &cache->row_cap, cache->row_count + 1, sizeof(*row)) < 0)
 		return NULL;
 	row = &cache->rows[cache->row_count];

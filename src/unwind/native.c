@@ -7,17 +7,6 @@
 #define SCAN_WORDS 128 /* how far above sp a return address is looked for */
 #define CALL_BYTES 8   /* enough for the longest call instruction */
 
-struct walk {
-	struct symbols *symbols;
-	const struct arch *arch;
-	struct slice slice;
-	bool slice_full;
-	struct cursor_state state;
-	bool exact; /* pc is where the thread was, not a return address: it may be a function's first byte */
-};
-
-enum step { STEP_ON, STEP_OUTERMOST, STEP_NO_CFI, STEP_OUTSIDE, STEP_BAD };
-
 bool slice_u64(const struct slice *slice, uint64_t address, uint64_t *ret)
 {
 	uint64_t at = address - slice->start;
@@ -67,7 +56,7 @@ static bool behind_call(const struct walk *w, uint64_t address, bool trusting)
 	return w->arch->ends_in_call(code, CALL_BYTES);
 }
 
-static enum step outside(const struct walk *w, uint64_t address)
+enum step walk_outside(const struct walk *w, uint64_t address)
 {
 	return address >= w->slice.start + w->slice.len && !w->slice_full ? STEP_OUTSIDE : STEP_BAD;
 }
@@ -128,6 +117,20 @@ static bool apply_rule(const struct walk *w, const struct row *row, uint32_t num
 	return true;
 }
 
+/* What only moved, or stayed where it was, is as unknown as before. */
+static uint64_t still_lost(const struct walk *w, const struct row *row)
+{
+	uint64_t lost = 0;
+
+	for (uint32_t i = 0; w->state.lost && i < w->arch->registers; i++) {
+		uint32_t from = row->kind[i] == RULE_REGISTER ? (uint32_t)row->value[i] : i;
+
+		if ((row->kind[i] == RULE_SAME || row->kind[i] == RULE_REGISTER) && from < w->arch->registers)
+			lost |= (w->state.lost >> from & 1) << i;
+	}
+	return lost;
+}
+
 static enum step step_cfi(struct walk *w)
 {
 	uint64_t pc = reg(w, w->arch->pc), cfa, bad = 0;
@@ -139,6 +142,8 @@ static enum step step_cfi(struct walk *w)
 		return STEP_NO_CFI;
 	if (row->kind[w->arch->pc] == RULE_UNDEFINED)
 		return STEP_OUTERMOST;
+	if (row->needs & w->state.lost)
+		return STEP_RESTART;
 	if (row->cfa_kind == RULE_REGISTER) {
 		if (row->cfa_register >= w->arch->registers || !known(w, row->cfa_register))
 			return STEP_NO_CFI;
@@ -151,9 +156,10 @@ static enum step step_cfi(struct walk *w)
 	next.known = 1ULL << w->arch->sp;
 	for (uint32_t i = 0; i < w->arch->registers; i++)
 		if ((i != w->arch->sp || row->kind[i] != RULE_SAME) && !apply_rule(w, row, i, cfa, &next, &bad))
-			return outside(w, bad);
+			return walk_outside(w, bad);
 	if (!(next.known >> w->arch->pc & 1))
 		return STEP_NO_CFI;
+	next.lost = still_lost(w, row);
 	return take(w, &next, row->signal);
 }
 
@@ -170,7 +176,7 @@ static enum step step_sigreturn(struct walk *w)
 		uint64_t at = reg(w, w->arch->sp) + w->arch->signal_offsets[i];
 
 		if (!slice_u64(&w->slice, at, &next.value[i]))
-			return outside(w, at);
+			return walk_outside(w, at);
 		next.known |= 1ULL << i;
 	}
 	return take(w, &next, true);
@@ -260,41 +266,58 @@ static enum frame_note note_of(const struct walk *w, enum step result)
 
 /* Who names the frames takes pcs[1..] for return addresses and looks one byte before. An interrupted place, or the first byte of a
  * way out of a signal handler, which nobody called, is therefore given one byte further on. */
+uint64_t shown_return(const struct walk *w, uint64_t pc)
+{
+	const struct row *row = cfi_row(w->symbols, w->arch, pc - 1);
+	unsigned char code[16];
+	bool way_out = row && !row->found && w->arch->is_sigreturn(code, code_at(w, pc, code, sizeof(code)));
+
+	return way_out ? pc + 1 : pc;
+}
+
 static uint64_t shown_pc(const struct walk *w)
 {
 	uint64_t pc = reg(w, w->arch->pc);
-	const struct row *row = w->exact ? NULL : cfi_row(w->symbols, w->arch, pc - 1);
-	unsigned char code[16];
 
-	if (w->exact || (row && !row->found && w->arch->is_sigreturn(code, code_at(w, pc, code, sizeof(code)))))
-		return pc + 1;
-	return pc;
+	return w->exact ? pc + 1 : shown_return(w, pc);
+}
+
+/* One step of the general kind, and what it led to. STEP_ON: out has a frame more. */
+static enum step walk_on(struct walk *w, struct unwind_stack *out)
+{
+	enum step result = step(w);
+	uint64_t pc = reg(w, w->arch->pc);
+
+	if (result != STEP_ON)
+		return result;
+	if (!w->exact && !pc) /* as threads start that have no CFI to say so */
+		return STEP_OUTERMOST;
+	if (!w->exact && !executable(w, pc - 1)) /* an interrupted place may be anywhere: a call through NULL */
+		return STEP_BAD;
+	out->pcs[out->count++] = shown_pc(w);
+	return STEP_ON;
 }
 
 static void walk_stack(struct walk *w, struct unwind_stack *out)
 {
-	out->count = 0;
-	out->end = FRAME_TRUNCATED;
-	out->pcs[out->count++] = reg(w, w->arch->pc);
-	while (out->count < UNWIND_MAX_FRAMES) {
-		enum step result = step(w);
-		uint64_t pc = reg(w, w->arch->pc);
+	const struct cursor_state begin = w->state;
+	enum step result = STEP_ON;
 
-		if (result != STEP_ON) {
-			out->end = note_of(w, result);
-			return;
-		}
-		if (!w->exact && !pc) { /* as threads start that have no CFI to say so */
-			out->end = FRAME_OK;
-			return;
-		}
-		if (!w->exact &&
-		    !executable(w, pc - 1)) { /* an interrupted place may be anywhere: a call through NULL */
-			out->end = FRAME_BAD_POINTER;
-			return;
-		}
-		out->pcs[out->count++] = shown_pc(w);
+	for (int pass = 0; pass < 2; pass++) {
+		w->state = begin;
+		w->exact = true;
+		w->slow = pass > 0;
+		out->count = 0;
+		out->pcs[out->count++] = reg(w, w->arch->pc);
+		do {
+			result = w->slow ? STEP_ASK : fast_walk(w, out);
+			if (result == STEP_ASK && out->count < UNWIND_MAX_FRAMES)
+				result = walk_on(w, out);
+		} while (result == STEP_ON && out->count < UNWIND_MAX_FRAMES);
+		if (result != STEP_RESTART)
+			break;
 	}
+	out->end = result == STEP_ON || result == STEP_ASK ? FRAME_TRUNCATED : note_of(w, result);
 }
 
 static int native_unwind(struct symbols *symbols, const struct thread_stack *stack, struct unwind_stack *ret)
