@@ -10,7 +10,7 @@ ifeq ($(origin CC),default)
 CC := gcc
 endif
 CXX     ?= g++
-PKG     := libelf libdw libcjson
+PKG     := libelf libdw libcjson libprotobuf-c zlib
 Q       := $(if $(V),,@)
 say      = $(if $(V),,@printf '  %-7s %s\n' '$(1)' '$(2)')
 
@@ -18,14 +18,22 @@ STD     := -std=gnu17 -D_GNU_SOURCE
 WARN    := -Wall -Wextra -Wpedantic -Wshadow -Wconversion $(if $(WERROR),-Werror)
 SAN     := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 DEFS    := -DMEMWATCH_VERSION='"$(VERSION)"'
-COMPILE  = $(CC) $(STD) $(DEFS) $(CPPFLAGS) -Iinclude -Isrc $(CFLAGS) $(WARN) $(SAN) -MMD -MP
+COMPILE  = $(CC) $(STD) $(DEFS) $(CPPFLAGS) -Iinclude -Isrc -isystem $(B)/gen $(CFLAGS) $(WARN) $(SAN) -MMD -MP
 LIBS    := $(shell pkg-config --libs $(PKG) 2>/dev/null) -liberty -lm
 INSTALL := install
 
-SRC     := $(sort $(shell find src -name '*.c'))
+SRC     := $(sort $(shell find src -name '*.c' -not -path '*/probe/blob/*'))
 MAIN    := $(B)/obj/src/main.o
 OBJ     := $(SRC:%.c=$(B)/obj/%.o)
 LIB     := $(B)/libmemwatch.a
+# The blob runs inside the target: none of the flags above, no library, no sanitizer, no vector registers.
+BLOB    := src/sites/probe/blob
+BLOB_O  := $(B)/obj/$(BLOB)
+BLOBCC   = $(CC) -std=gnu17 -O2 -g0 -ffreestanding -fPIE -fvisibility=hidden -fno-stack-protector -mgeneral-regs-only \
+	-fcf-protection=none -fno-builtin -fno-omit-frame-pointer -fno-asynchronous-unwind-tables -fno-jump-tables \
+	-Wframe-larger-than=512 -Isrc $(WARN) -MMD -MP
+# What protoc-c writes from src/*/*.proto: compiled without our warnings, seen as <report/NAME.pb-c.h>.
+GEN     := $(patsubst src/%.proto,$(B)/gen/%.pb-c.c,$(wildcard src/*/*.proto))
 HEADERS := $(shell find include -name '*.h')
 SUPPORT := $(patsubst %.c,$(B)/obj/%.o,$(wildcard test/unit/support_*.c))
 UNIT    := $(patsubst %.c,$(B)/%,$(wildcard test/unit/test_*.c))
@@ -99,7 +107,18 @@ $(B)/memwatch: $(MAIN) $(LIB)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(SAN) $(LDFLAGS) -Wl,--as-needed -o $@ $^ $(LIBS)
 
-$(LIB): $(filter-out $(MAIN),$(OBJ))
+$(B)/gen/%.pb-c.c: src/%.proto
+	$(call say,PROTO,$<)
+	$(Q)mkdir -p $(B)/gen
+	$(Q)protoc-c --proto_path=src --c_out=$(B)/gen $<
+
+$(B)/gen/%.o: $(B)/gen/%.c
+	$(call say,CC,$<)
+	$(Q)$(CC) -std=gnu17 -isystem $(B)/gen $(CFLAGS) $(SAN) -w -c -o $@ $<
+
+$(B)/obj/src/report/pprof.o $(B)/obj/test/unit/test_report_formats.o: $(GEN)
+
+$(LIB): $(filter-out $(MAIN),$(OBJ)) $(GEN:.c=.o)
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
@@ -107,6 +126,41 @@ $(B)/obj/%.o: %.c Makefile
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(COMPILE) $(if $(filter test/%,$<),-Isrc) -c -o $@ $<
+
+$(BLOB_O)/%.o: $(BLOB)/%.c Makefile
+	$(call say,BLOB,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(BLOBCC) -c -o $@ $<
+
+$(BLOB_O)/offsets.h: $(BLOB)/offsets.c Makefile # constants of C for the assembler
+	$(call say,BLOB,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(BLOBCC) -MT $@ -S -o $(@:.h=.s) $<
+	$(Q)sed -n 's/^.*"->\([A-Z0-9_]*\) [$$]\(.*\)".*$$/#define \1 \2/p' $(@:.h=.s) >$@
+
+$(BLOB_O)/entry.o: $(BLOB)/arch/x86_64.S $(BLOB_O)/offsets.h
+	$(call say,BLOB,$<)
+	$(Q)$(CC) -I$(BLOB_O) -c -o $@ $<
+
+# The linker script refuses relocations, a GOT and writable data, the linker itself undefined symbols, but not the weak ones and not a GOT that it
+# could do without: so the parts are looked at together before; and readelf has the last word.
+$(BLOB_O)/blob.elf: $(BLOB)/blob.lds $(addprefix $(BLOB_O)/,entry.o slow.o record.o setup.o)
+	$(call say,BLOB,$@)
+	$(Q)ld.bfd -r -o $(@:.elf=.all.o) $(filter %.o,$^)
+	$(Q)! nm -u $(@:.elf=.all.o) | grep -v ' probe_text_end$$' >&2
+	$(Q)! readelf -rW $(@:.elf=.all.o) | grep GOT >&2
+	$(Q)$(CC) -fuse-ld=bfd -nostdlib -pie -Wl,-T,$<,--no-dynamic-linker,-z,text,-z,defs,-z,norelro,--build-id=none,--fatal-warnings \
+		-o $@ $(filter %.o,$^)
+	$(Q)LC_ALL=C readelf -rW $@ | grep -q '^There are no relocations in this file' || { echo '$@ has relocations' >&2; exit 1; }
+
+$(BLOB_O)/blob.bin: $(BLOB_O)/blob.elf
+	$(Q)objcopy -O binary -j .blob $< $@
+
+$(BLOB_O)/embed.o: $(BLOB)/embed.S $(BLOB_O)/blob.bin
+	$(call say,BLOB,$@)
+	$(Q)$(CC) -DBLOB='"$(BLOB_O)/blob.bin"' -c -o $@ $<
+
+$(LIB): $(BLOB_O)/embed.o
 
 $(UNIT): $(B)/test/unit/%: $(B)/obj/test/unit/%.o $(SUPPORT) $(LIB)
 	$(call say,LINK,$@)
@@ -159,5 +213,5 @@ uninstall: ##  remove what install put there
 clean: ##      remove build/
 	$(Q)rm -rf build
 
--include $(OBJ:.o=.d) $(UNIT:$(B)/%=$(B)/obj/%.d) $(BENCH:$(B)/%=$(B)/obj/%.d) $(FUZZ:$(B)/%=$(B)/obj/%.d) \
+-include $(wildcard $(BLOB_O)/*.d) $(OBJ:.o=.d) $(UNIT:$(B)/%=$(B)/obj/%.d) $(BENCH:$(B)/%=$(B)/obj/%.d) $(FUZZ:$(B)/%=$(B)/obj/%.d) \
 	$(SUPPORT:.o=.d) $(JUDGE:.o=.d) $(VICTIMS:%=%.d)

@@ -126,16 +126,29 @@ struct frame {
 };
 
 struct site {
-	uint64_t bytes;           /* surviving: grown here and still there */
-	uint64_t blocks;          /* surviving growth events or blocks; UNKNOWN_U64 */
-	uint64_t allocated_bytes; /* all that was seen to be taken here */
-	double share;             /* of the surviving bytes of all sites, 0..1 */
-	double bytes_per_s;       /* surviving bytes over the time watched */
-	double survival;          /* bytes / allocated_bytes, 0..1; NaN unknown */
-	bool exact;               /* false: statistical attribution (a thread was seen here while memory grew) */
-	const char *source;       /* "stacks", "faults", "probe" */
-	struct frame *frames;     /* innermost first */
+	uint64_t bytes;            /* surviving: grown here and still there */
+	uint64_t blocks;           /* surviving growth events or blocks; UNKNOWN_U64 */
+	uint64_t allocated_bytes;  /* all that was seen to be taken here */
+	double share;              /* of the surviving bytes of all sites, 0..1 */
+	double bytes_per_s;        /* surviving bytes over the time watched */
+	double survival;           /* bytes / allocated_bytes, 0..1; NaN unknown */
+	uint64_t allocated_blocks; /* UNKNOWN_U64 */
+	/* Sampled sources: what `bytes` may be by chance, 95 %; NaN where nothing was sampled. */
+	double bytes_low, bytes_high;
+	double age_s;         /* median age of the blocks that survive; NaN unknown */
+	bool exact;           /* false: statistical attribution (a thread was seen here while memory grew) */
+	const char *source;   /* "stacks", "faults", "probe" */
+	struct frame *frames; /* innermost first */
 	size_t frame_count;
+};
+
+/* The course of all call sites between two times. Sites are distinct stacks. */
+struct sites_course {
+	double growth_bytes; /* of the sites that grow beyond their noise */
+	double churn_bytes;  /* taken since, and given back */
+	double top_share;    /* of the site that ranks first, of that growth as ranked; NaN: nothing grows */
+	size_t growing_sites, churning_sites; /* churning: less than half of what they took since is there */
+	double survival;                      /* part of all that was taken since that is there; NaN: nothing taken */
 };
 
 /* ---- heap truth ---------------------------------------------------------------------------------------------------- */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Writers: a snapshot in, text out. A const table of formats; cJSON stays inside. No file or terminal is opened here.
+ * Writers: a snapshot in, text out. A const table of formats; cJSON, protobuf-c and zlib stay inside. No file or terminal is opened here.
  *
  * Numbers: bytes are integers, everything else doubles in shortest form; NaN, infinity, UNKNOWN_U64 and NULL become null. Text that
  * is not valid UTF-8 (command lines, paths) has its bad bytes replaced by U+FFFD; control characters never reach a terminal.
@@ -23,12 +23,19 @@ struct report_style {
 };
 
 struct report_format {
-	const char *name; /* "text", "json", "ndjson" (the JSON on one line) */
-	/* Appends the whole document. The snapshot is not changed. 0 or -ENOMEM. */
+	/*
+	 * "text", "json", "ndjson" (the JSON on one line); of the call sites alone, of all processes: "folded" (outermost;...;innermost
+	 * BYTES), "pprof" (a gzip-compressed profile.proto), "speedscope" (its JSON)
+	 */
+	const char *name;
+	/* Appends the whole document. The snapshot is not changed; style is text's alone. 0 or -errno: -ENOMEM. */
 	int (*render)(const struct snapshot *snapshot, const struct report_style *style, struct str *out);
+	bool binary;     /* not for terminals */
+	bool sites_only; /* a report without call sites gives a valid document without anything in it: say so */
 };
 
 extern const struct report_format report_formats[]; /* ended by name == NULL */
+extern const char *const report_format_names[];     /* the same names, for option tables; NULL-terminated */
 const struct report_format *report_format_find(const char *name);
 
 /*

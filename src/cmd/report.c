@@ -18,11 +18,11 @@ struct report_args {
 	bool help;
 };
 
-static const char *const format_choices[] = { "text", "json", "ndjson", NULL };
-
 static const struct opt report_options[] = {
 	{ 'f', "format", OPT_CHOICE, offsetof(struct report_args, format), "FORMAT",
-	  "text (default), json, or ndjson: the JSON on one line", format_choices, 0, 0 },
+	  "text (default), json, or ndjson: the JSON on one line; of the call sites: folded (for flame graphs), pprof, "
+	  "speedscope",
+	  report_format_names, 0, 0 },
 	{ 'o', "output", OPT_TEXT, offsetof(struct report_args, output), "FILE", "write to FILE; - is standard output",
 	  NULL, 0, 0 },
 	{ 'h', "help", OPT_FLAG, offsetof(struct report_args, help), NULL, "this text", NULL, 0, 0 },
@@ -43,10 +43,38 @@ static int read_file(const char *path, struct str *text, struct err *err)
 	return 0;
 }
 
+static bool has_sites(const struct snapshot *s)
+{
+	bool found = s->main.site_count > 0;
+
+	for (size_t i = 0; i < s->process_count; i++)
+		found |= s->processes[i].site_count > 0;
+	return found;
+}
+
+/* An empty profile looks like a fault: say that there is nothing, and what the report says of the reason. */
+static void note_no_sites(const struct snapshot *s, const char *path)
+{
+	bool told = false;
+
+	for (size_t i = 0; i < s->session.gap_count; i++) {
+		const struct gap *gap = &s->session.gaps[i];
+
+		if (strcmp(gap->rung, "sites") != 0)
+			continue;
+		log_note("no call sites in '%s': %s%s%s", path, gap->reason, gap->remedy ? "; " : "",
+			 gap->remedy ? gap->remedy : "");
+		told = true;
+	}
+	if (!told)
+		log_note("no call sites in '%s', and it names no reason; they are sought while memory grows", path);
+}
+
 static int render(const struct report_args *args, const char *path, struct err *err)
 {
 	cleanup_str struct str text = STR_INIT, out = STR_INIT;
 	const struct report_style style = { 0 };
+	const struct report_format *format = &report_formats[args->format];
 	struct snapshot snapshot;
 	int rc = read_file(path, &text, err);
 
@@ -57,10 +85,12 @@ static int render(const struct report_args *args, const char *path, struct err *
 	if (rc < 0) {
 		err_prefix(err, "'%s'", path);
 	} else {
-		rc = report_format_find(format_choices[args->format])->render(&snapshot, &style, &out);
+		rc = format->render(&snapshot, &style, &out);
 		if (rc < 0)
 			err_set(err, -rc, "cannot render '%s': %s", path, strerror(-rc));
 	}
+	if (rc == 0 && format->sites_only && !has_sites(&snapshot))
+		note_no_sites(&snapshot, path);
 	snapshot_deinit(&snapshot);
 	return rc < 0 ? rc : io_write_file(args->output ? args->output : "-", out.data, out.len, err);
 }
@@ -80,7 +110,13 @@ static int run(int argc, char **argv)
 		return EXIT_OK;
 	}
 	if (argc - 1 - first != 1) {
-		log_error("report takes one file: memwatch report FILE [--format text|json|ndjson]");
+		log_error("report takes one file: memwatch report FILE [--format FORMAT] [-o FILE]");
+		return EXIT_USAGE;
+	}
+	if (report_formats[args.format].binary && (!args.output || strcmp(args.output, "-") == 0) &&
+	    isatty(STDOUT_FILENO)) {
+		log_error("'%s' is binary and standard output is a terminal: give -o FILE",
+			  report_formats[args.format].name);
 		return EXIT_USAGE;
 	}
 	if (render(&args, argv[1 + first], &err) < 0) {
@@ -90,5 +126,5 @@ static int run(int argc, char **argv)
 	return EXIT_OK;
 }
 
-const struct command command_report = { "report", "report FILE [--format text|json|ndjson]",
+const struct command command_report = { "report", "report FILE [--format FORMAT] [-o FILE]",
 					"render a saved report again", report_options, run };

@@ -4,11 +4,16 @@
 #include "formats.h"
 
 const struct report_format report_formats[] = {
-	{ "text", report_render_text },
-	{ "json", report_render_json },
-	{ "ndjson", report_render_ndjson },
-	{ NULL, NULL },
+	{ "text", report_render_text, false, false },
+	{ "json", report_render_json, false, false },
+	{ "ndjson", report_render_ndjson, false, false },
+	{ "folded", report_render_folded, false, true },
+	{ "pprof", report_render_pprof, true, true },
+	{ "speedscope", report_render_speedscope, false, true },
+	{ NULL, NULL, false, false },
 };
+
+const char *const report_format_names[] = { "text", "json", "ndjson", "folded", "pprof", "speedscope", NULL };
 
 const struct report_format *report_format_find(const char *name)
 {

@@ -8,5 +8,8 @@
 int report_render_text(const struct snapshot *snapshot, const struct report_style *style, struct str *out);
 int report_render_ndjson(const struct snapshot *snapshot, const struct report_style *style, struct str *out);
 int report_render_json(const struct snapshot *snapshot, const struct report_style *style, struct str *out);
+int report_render_folded(const struct snapshot *snapshot, const struct report_style *style, struct str *out);
+int report_render_pprof(const struct snapshot *snapshot, const struct report_style *style, struct str *out);
+int report_render_speedscope(const struct snapshot *snapshot, const struct report_style *style, struct str *out);
 
 #endif

@@ -35,6 +35,8 @@ void report_add_json_text(struct str *out, const char *text);
 void report_add_number(struct str *out, double value);
 /* Fixed decimals, whatever the locale; "unknown" for what is not finite. */
 void report_add_fixed(struct str *out, double value, int decimals);
+/* Decimals for three significant digits, two at most. */
+int report_decimals(double value);
 /* "2026-11-20T12:10:25.123Z" back to ns since the epoch. */
 bool report_parse_rfc3339(const char *text, int64_t *ret_ns);
 const char *report_basename(const char *path);

@@ -341,12 +341,33 @@ static void add_frame(const struct frame *f, const struct report_style *style, s
 	str_add(out, f->inlined ? "  (inlined)\n" : "\n");
 }
 
+static bool has_bounds(const struct site *s)
+{
+	return s->bytes != UNKNOWN_U64 && isfinite(s->bytes_low) && isfinite(s->bytes_high);
+}
+
+/* " (58.1 to 61.9)", in the unit of the bytes */
+static void add_site_bounds(const struct site *s, struct str *out)
+{
+	struct scale scale = scale_bytes((double)s->bytes);
+	int decimals = scale.divisor > 1 ? report_decimals((double)s->bytes / scale.divisor) : 0;
+
+	if (!has_bounds(s))
+		return;
+	str_add(out, " (");
+	report_add_fixed(out, s->bytes_low / scale.divisor, decimals);
+	str_add(out, " to ");
+	report_add_fixed(out, s->bytes_high / scale.divisor, decimals);
+	str_addc(out, ')');
+}
+
 static void add_site(const struct site *s, size_t rank, const struct report_style *style, struct str *out)
 {
 	const char *note = site_end_note(s);
 
 	str_addf(out, "  %zu. ", rank);
 	units_add_bytes(out, u64_double(s->bytes));
+	add_site_bounds(s, out);
 	if (isfinite(s->share)) {
 		str_add(out, ", ");
 		report_add_fixed(out, s->share * 100, 1);
@@ -362,6 +383,10 @@ static void add_site(const struct site *s, size_t rank, const struct report_styl
 		report_add_fixed(out, s->survival * 100, 0);
 		str_add(out, " % survived");
 	}
+	if (isfinite(s->age_s)) {
+		str_add(out, ", median age ");
+		units_add_duration(out, s->age_s);
+	}
 	if (s->source) {
 		str_add(out, ", by ");
 		report_add_clean(out, s->source, style->unicode);
@@ -371,6 +396,18 @@ static void add_site(const struct site *s, size_t rank, const struct report_styl
 		add_frame(&s->frames[i], style, out);
 	if (note)
 		str_addf(out, "        %s(%s)\n", style->unicode ? "…" : "...", note);
+}
+
+static void add_sites(const struct process_entry *p, const struct report_style *style, struct str *out)
+{
+	bool bounded = false;
+
+	for (size_t i = 0; i < p->site_count; i++)
+		bounded |= has_bounds(&p->sites[i]);
+	if (p->site_count > 0)
+		str_addf(out, "\nsites, by surviving bytes%s\n", bounded ? ", with intervals of 95 %" : "");
+	for (size_t i = 0; i < p->site_count; i++)
+		add_site(&p->sites[i], i + 1, style, out);
 }
 
 /* ---- processes -------------------------------------------------------------------------------------------------------- */
@@ -471,10 +508,7 @@ int report_render_text(const struct snapshot *snapshot, const struct report_styl
 	if (p->has_heap)
 		add_heap(p, style, out);
 	add_mappings(p, out);
-	if (p->site_count > 0)
-		str_add(out, "\nsites, by surviving bytes\n");
-	for (size_t i = 0; i < p->site_count; i++)
-		add_site(&p->sites[i], i + 1, style, out);
+	add_sites(p, style, out);
 	add_processes(snapshot, style, out);
 	add_child_findings(snapshot, style, out);
 	return str_status(out);

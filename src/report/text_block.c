@@ -130,19 +130,13 @@ static const char *metric_label(enum metric m)
 	return labels[m] ? labels[m] : metric_table[m].name;
 }
 
-/* Decimals for three significant digits. */
-static int decimals_of(double value)
-{
-	return fabs(value) < 9.995 ? 2 : fabs(value) < 99.95 ? 1 : 0;
-}
-
 /* "in-use heap grows 1.02 MiB/s (95 %: 0.98 to 1.06)": for verdicts that bring no clause of their own. */
 static void add_trend(struct str *out, const struct verdict *v)
 {
 	const struct interval *i = &v->slope_per_s;
 	struct scale s = scale_bytes(i->value);
 	double value = i->value / s.divisor;
-	int decimals = s.divisor > 1 ? decimals_of(value) : 0;
+	int decimals = s.divisor > 1 ? report_decimals(value) : 0;
 	bool bounded = isfinite(i->low) && isfinite(i->high);
 	const char *verb = i->value < 0 ? "falls" : "grows";
 	double sign = i->value < 0 ? -1 : 1;

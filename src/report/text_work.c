@@ -33,18 +33,12 @@ void report_add_count(struct str *out, double count)
 	}
 }
 
-/* Three significant digits; two behind the point for single bytes. */
-static int decimals_of(double value)
-{
-	return fabs(value) < 9.995 ? 2 : fabs(value) < 99.95 ? 1 : 0;
-}
-
 /* " (95 %: 130 to 142)", in the unit of the value; nothing where it is not known. */
 static void add_bounds(struct str *out, const struct interval *i)
 {
 	struct scale s = scale_bytes(i->value);
 	double widest = fmax(fabs(i->low), fabs(i->high)) / s.divisor;
-	int decimals = s.divisor > 1 || widest < 10 ? decimals_of(i->value / s.divisor) : 0;
+	int decimals = s.divisor > 1 || widest < 10 ? report_decimals(i->value / s.divisor) : 0;
 
 	if (!isfinite(i->low) || !isfinite(i->high))
 		return;

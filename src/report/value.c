@@ -225,6 +225,11 @@ void report_add_fixed(struct str *out, double value, int decimals)
 	add_numeral(out, numeral);
 }
 
+int report_decimals(double value)
+{
+	return fabs(value) < 9.995 ? 2 : fabs(value) < 99.95 ? 1 : 0;
+}
+
 struct scale scale_bytes(double bytes)
 {
 	static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB" };

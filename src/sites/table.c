@@ -8,18 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "memwatch/base/map.h"
 #include "memwatch/base/vec.h"
 #include "memwatch/sites.h"
+#include "sites/names.h"
 
 #define EXACT_SHARE_ENOUGH 0.1 /* of all weight: then statistical events are left out of the report */
-
-struct stack_entry {
-	uint64_t *pcs; /* in the table's arena */
-	size_t count;
-	enum frame_note end;
-	const char *source;
-};
 
 #define CHECKS_ENOUGH 6
 #define OLD_MIN_S 0.5 /* a block younger than this, or than that share of the time watched, has proven nothing */
@@ -42,10 +35,7 @@ struct event {
 };
 
 struct site_table {
-	struct arena arena;
-	struct map by_hash; /* hash of pcs -> index + 1 of the newest stack with that hash */
-	struct stack_entry *stacks;
-	size_t stack_count, stack_cap;
+	struct site_stacks stacks;
 	struct event *events;
 	size_t event_count, event_cap;
 	bool followed; /* heap walks look after the blocks */
@@ -58,8 +48,7 @@ int site_table_create(struct site_table **ret)
 
 	if (!t)
 		return -ENOMEM;
-	arena_init(&t->arena, 64 << 10, 0);
-	map_init(&t->by_hash);
+	site_stacks_init(&t->stacks, SITES_MAX, SIZE_MAX);
 	*ret = t;
 	return 0;
 }
@@ -68,9 +57,7 @@ void site_table_destroy(struct site_table *t)
 {
 	if (!t)
 		return;
-	arena_deinit(&t->arena);
-	map_deinit(&t->by_hash);
-	free(t->stacks);
+	site_stacks_deinit(&t->stacks);
 	free(t->events);
 	free(t);
 }
@@ -78,53 +65,6 @@ void site_table_destroy(struct site_table *t)
 uint64_t site_table_events(const struct site_table *t)
 {
 	return t->total;
-}
-
-static uint64_t hash_pcs(const uint64_t *pcs, size_t count)
-{
-	uint64_t hash = 0xcbf29ce484222325ULL;
-
-	for (size_t i = 0; i < count; i++) {
-		hash ^= pcs[i];
-		hash *= 0x100000001b3ULL;
-		hash ^= hash >> 29;
-	}
-	return hash;
-}
-
-/* Index of the stack, added if new; the last slot is kept for "everything else" once the table is full. */
-static int find_stack(struct site_table *t, const struct unwind_stack *stack, const char *source, uint32_t *ret)
-{
-	bool full = t->stack_count >= SITES_MAX - 1;
-	size_t count = stack->count;
-	uint64_t hash = hash_pcs(stack->pcs, count), index;
-	struct stack_entry *entry;
-
-	if (map_get(&t->by_hash, hash, &index)) {
-		entry = &t->stacks[index];
-		if (entry->count == count && memcmp(entry->pcs, stack->pcs, count * sizeof(*entry->pcs)) == 0) {
-			*ret = (uint32_t)index;
-			return 0;
-		}
-	}
-	if (t->stack_count >= SITES_MAX) {
-		*ret = SITES_MAX - 1;
-		return 0;
-	}
-	if (vec_reserve(&t->stacks, &t->stack_cap, t->stack_count + 1, sizeof(*t->stacks)) < 0)
-		return -ENOMEM;
-	entry = &t->stacks[t->stack_count];
-	*entry = (struct stack_entry){ .end = stack->end, .source = source };
-	if (!full && count > 0) {
-		entry->pcs = arena_memdup(&t->arena, stack->pcs, count * sizeof(*entry->pcs));
-		if (!entry->pcs)
-			return -ENOMEM;
-		entry->count = count;
-		if (map_put(&t->by_hash, hash, t->stack_count) < 0)
-			return -ENOMEM;
-	}
-	*ret = (uint32_t)t->stack_count++;
-	return 0;
 }
 
 static float overlap_share(const struct event *e, uint64_t start, uint64_t end)
@@ -171,7 +111,7 @@ int site_table_add(struct site_table *t, const struct unwind_stack *stack, const
 {
 	uint64_t start = event->start, end = event->end;
 	uint32_t index;
-	int rc = find_stack(t, stack, event->source, &index);
+	int rc = site_stacks_find(&t->stacks, stack, event->source, &index);
 
 	if (rc < 0)
 		return rc;
@@ -307,6 +247,21 @@ void site_table_given_back(const struct site_table *t, double since_s, uint64_t 
 	*ret_given_back = given_back;
 }
 
+double site_table_exact_share(const struct site_table *t, double since_s)
+{
+	double exact = 0.0, all = 0.0;
+
+	for (size_t i = 0; i < t->event_count; i++) {
+		const struct event *e = &t->events[i];
+
+		if (e->t_s < since_s)
+			continue;
+		all += e->weight;
+		exact += e->exact ? e->weight : 0.0;
+	}
+	return all > 0.0 ? exact / all : NAN;
+}
+
 /* ---- the report ---- */
 
 enum standing { STANDING_GONE, STANDING_OPEN, STANDING_WEAK, STANDING_SURE };
@@ -399,7 +354,7 @@ static void judge_stacks(const struct site_table *t, const struct site_query *q,
 {
 	double exact = 0.0, all = 0.0;
 
-	for (size_t i = 0; i < t->stack_count; i++)
+	for (size_t i = 0; i < t->stacks.count; i++)
 		judged->ranks[i] = (struct rank){ .stack = (uint32_t)i };
 	for (size_t i = 0; i < t->event_count; i++) {
 		const struct event *e = &t->events[i];
@@ -439,57 +394,23 @@ static size_t sum_events(const struct site_table *t, const struct site_query *q,
 		r->exact_weight += e->exact ? e->weight * factor : 0.0;
 		r->events++;
 	}
-	for (size_t i = 0; i < t->stack_count; i++)
+	for (size_t i = 0; i < t->stacks.count; i++)
 		if (j->ranks[i].events > 0)
 			j->ranks[count++] = j->ranks[i];
 	return count;
 }
 
-static int name_frames(const struct stack_entry *entry, struct symbols *symbols, struct arena *arena, struct site *site)
-{
-	struct frame frames[UNWIND_MAX_FRAMES];
-	size_t count = 0;
-
-	for (size_t i = 0; i < entry->count && count < UNWIND_MAX_FRAMES; i++)
-		count += symbols_resolve(symbols, entry->pcs[i], i > 0, frames + count, UNWIND_MAX_FRAMES - count);
-	if (entry->count == 0)
-		frames[count++] = (struct frame){ .function = "(other stacks)", .note = FRAME_TRUNCATED };
-	else if (count > 0 && entry->end != FRAME_OK && frames[count - 1].note == FRAME_OK)
-		frames[count - 1].note = entry->end;
-	site->frames = arena_memdup(arena, frames, count * sizeof(*frames));
-	site->frame_count = count;
-	return count == 0 || site->frames ? 0 : -ENOMEM;
-}
-
-static bool same_text(const char *a, const char *b)
-{
-	return a == b || (a && b && strcmp(a, b) == 0);
-}
-
-static bool same_frames(const struct site *a, const struct site *b)
-{
-	if (a->frame_count != b->frame_count)
-		return false;
-	for (size_t i = 0; i < a->frame_count; i++) {
-		const struct frame *x = &a->frames[i], *y = &b->frames[i];
-
-		if (x->line != y->line || !same_text(x->function, y->function) || !same_text(x->file, y->file))
-			return false;
-	}
-	return true;
-}
-
 static void merge_site(struct site *sites, size_t *count, const struct site *site)
 {
-	for (size_t i = 0; i < *count; i++) {
-		if (!same_frames(&sites[i], site))
-			continue;
-		sites[i].bytes += site->bytes;
-		sites[i].allocated_bytes += site->allocated_bytes;
-		sites[i].exact = sites[i].exact && site->exact;
+	struct site *same = site_find_same(sites, *count, site);
+
+	if (!same) {
+		sites[(*count)++] = *site;
 		return;
 	}
-	sites[(*count)++] = *site;
+	same->bytes += site->bytes;
+	same->allocated_bytes += site->allocated_bytes;
+	same->exact = same->exact && site->exact;
 }
 
 static int compare_site(const void *a, const void *b)
@@ -514,7 +435,7 @@ static void finish_sites(struct site *sites, size_t count, double total, double 
 int site_table_report(struct site_table *t, const struct site_query *q, struct arena *arena, struct site **ret,
 		      size_t *ret_count)
 {
-	cleanup_free struct rank *ranks = calloc(t->stack_count ? t->stack_count : 1, sizeof(*ranks));
+	cleanup_free struct rank *ranks = calloc(t->stacks.count ? t->stacks.count : 1, sizeof(*ranks));
 	struct judged judged = { .ranks = ranks };
 	struct class_scale scale = { 0 };
 	size_t count, named = 0, site_count = 0;
@@ -540,9 +461,13 @@ int site_table_report(struct site_table *t, const struct site_query *q, struct a
 		struct site site = { .bytes = (uint64_t)ranks[i].bytes,
 				     .allocated_bytes = (uint64_t)ranks[i].allocated,
 				     .blocks = UNKNOWN_U64,
+				     .allocated_blocks = UNKNOWN_U64,
+				     .bytes_low = NAN,
+				     .bytes_high = NAN,
+				     .age_s = NAN,
 				     .exact = ranks[i].exact_weight >= ranks[i].allocated * 0.5,
-				     .source = t->stacks[ranks[i].stack].source };
-		int rc = name_frames(&t->stacks[ranks[i].stack], q->symbols, arena, &site);
+				     .source = t->stacks.items[ranks[i].stack].source };
+		int rc = site_stack_name(&t->stacks.items[ranks[i].stack], q->symbols, arena, &site);
 
 		if (rc < 0)
 			return rc;

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Reports, streams and texts: what goes where, and what it looks like."""
+import json
 import os
 import pty
 import re
+import subprocess
 import threading
 
-from harness import VICTIMS, parse_report, parse_stream, test
+from harness import MEMWATCH, ROOT, VICTIMS, parse_report, parse_stream, test
+from pprof import read_pprof
 
 
 @test()
@@ -166,3 +169,130 @@ def test_rungs_can_be_turned_off(bench):
     assert report["verdict"]["class"] != "leak", "a leak from RSS alone"
     report = bench.memwatch("run", "--sites", "stacks", "--", f"{VICTIMS}/demo_server", 8).expect(0).report
     assert report["sites"] and all(site["source"] == "stacks" for site in report["sites"])
+
+
+def saved_report(bench, change=None):
+    """The golden report (two processes, the sites of one), changed; its path."""
+    with open(os.path.join(ROOT, "test", "golden", "scenario.json"), encoding="utf-8") as file:
+        report = json.load(file)
+    if change:
+        change(report)
+    path = bench.path("saved.json")
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(report, file)
+    return path
+
+
+def without_sites(report):
+    for entry in [report, *report["processes"]]:
+        entry["sites"] = []
+    report["session"]["gaps"] = [{"rung": "sites", "reason": "ptrace of process 4242 is refused", "remedy": "run as root"}]
+
+
+def without_processes(report):
+    report["processes"] = []
+
+
+def rendered(bench, saved, name):
+    """What memwatch report writes with -o; that standard output gets the same is part of it."""
+    path = bench.path(name)
+    result = bench.memwatch("report", saved, "--format", name, "-o", path, report=False).expect(0)
+    assert result.out == "", result.out[:200]
+    again = bench.watch("report", "-f", name, saved, report=False)
+    again.wait().expect(0)
+    with open(path, "rb") as file, open(again.out_path, "rb") as out:
+        content = file.read()
+        assert content == out.read(), f"-o FILE and standard output differ for {name}"
+    return content, result.err
+
+
+@test()
+def test_folded(bench):
+    text, err = rendered(bench, saved_report(bench), "folded")
+    assert text.decode() == ("srv (4242);plugin_load;plugin.so+0x1000 2621440\n"
+                             "srv (4242);worker;handle;cache_put;__libc_malloc 62914560\n"), text
+    assert err == "", err
+    text, _ = rendered(bench, saved_report(bench, without_processes), "folded")
+    assert text.decode().splitlines()[1] == "worker;handle;cache_put;__libc_malloc 62914560", text
+
+
+@test()
+def test_speedscope(bench):
+    content, err = rendered(bench, saved_report(bench), "speedscope")
+    profile = json.loads(content)
+    assert profile["$schema"] == "https://www.speedscope.app/file-format-schema.json" and err == ""
+    assert re.fullmatch(r"memwatch \d+\.\d+\.\d+", profile["exporter"]), profile["exporter"]
+    frames = profile["shared"]["frames"]
+    found = {}
+    for part in profile["profiles"]:
+        assert part["type"] == "sampled" and part["unit"] == "bytes" and len(part["samples"]) == len(part["weights"])
+        assert part["startValue"] == 0 and part["endValue"] == sum(part["weights"])
+        found[part["name"]] = [([frames[i]["name"] for i in stack], weight) for stack, weight in zip(part["samples"], part["weights"])]
+    stacks = (["srv (4242)", "worker", "handle", "cache_put", "__libc_malloc"], ["srv (4242)", "plugin_load", "plugin.so+0x1000"])
+    assert found == {"surviving bytes": list(zip(stacks, (62914560, 2621440))),
+                     "allocated bytes": list(zip(stacks, (62914560, 5242880)))}, found
+    assert {"name": "cache_put", "file": "/src/srv/cache.c", "line": 118} in frames
+
+
+@test()
+def test_pprof(bench):
+    content, err = rendered(bench, saved_report(bench), "pprof")
+    profile = read_pprof(content)
+    assert err == "" and profile["types"] == [("alloc_objects", "count"), ("alloc_space", "bytes"), ("inuse_objects", "count"),
+                                              ("inuse_space", "bytes")]
+    assert profile["default"] == "inuse_space" and profile["period_type"] == ("space", "bytes")
+    assert profile["time_nanos"] == 1795176685 * 10**9 and profile["duration_nanos"] == 60 * 10**9
+    first, second = profile["samples"]
+    assert first["values"] == [61502, 62914560, 61440, 62914560] and second["values"] == [0, 5242880, 0, 2621440]
+    # Innermost first; what was inlined stands with its caller in one location.
+    assert [[(line["name"], line["line"]) for line in place["lines"]] for place in first["stack"]] == [
+        [("__libc_malloc", 0)], [("cache_put", 118)], [("handle", 204), ("worker", 310)], [("srv (4242)", 0)]]
+    assert first["stack"][1]["lines"][0]["file"] == "/src/srv/cache.c" and first["stack"][1]["address"] == 0x401136
+    mapping = first["stack"][1]["mapping"]
+    assert mapping["file"] == "/opt/srv/bin/srv" and mapping["has_functions"] and mapping["has_line_numbers"]
+    assert mapping["start"] <= 0x401136 < mapping["limit"] and profile["mappings"][0] == mapping
+    assert any("inuse_objects: unknown for 1 of 2" in text for text in profile["comments"]), profile["comments"]
+
+
+@test()
+def test_profiles_without_sites(bench):
+    """Valid, empty, status 0, and a line that says why."""
+    saved = saved_report(bench, without_sites)
+    for name in ("folded", "speedscope", "pprof"):
+        content, err = rendered(bench, saved, name)
+        assert err.startswith("memwatch: no call sites in ") and "ptrace of process 4242 is refused; run as root" in err, err
+        if name == "folded":
+            assert content == b""
+        elif name == "speedscope":
+            assert json.loads(content)["profiles"][0]["samples"] == []
+        else:
+            assert read_pprof(content)["samples"] == []
+    for name in ("text", "json"):
+        assert rendered(bench, saved, name)[1] == "", "a report in full needs no such note"
+
+
+@test()
+def test_pprof_is_not_for_a_terminal(bench):
+    master, slave = pty.openpty()
+    saved = saved_report(bench)
+    try:
+        for args in ((), ("-o", "-")):
+            result = subprocess.run([MEMWATCH, "report", saved, "--format", "pprof", *args], stdout=slave, stderr=subprocess.PIPE,
+                                    text=True, timeout=20, check=False)
+            assert result.returncode == 2, result
+            assert "-o FILE" in result.stderr and "terminal" in result.stderr and result.stderr.count("\n") == 1, result.stderr
+        subprocess.run([MEMWATCH, "report", saved, "--format", "folded"], stdout=slave, timeout=20, check=True)
+        assert os.read(master, 4096).startswith(b"srv (4242);plugin_load"), "binary bytes on the terminal"
+    finally:
+        os.close(slave)
+        os.close(master)
+
+
+@test()
+def test_intervals_and_age_in_text(bench):
+    text, _ = rendered(bench, saved_report(bench), "text")
+    text = text.decode()
+    assert "1. 60.0 MiB (58.1 to 61.9), 96.0 %" in text and "median age 42 s" in text, text
+    assert "2. 2.50 MiB, 4.0 %" in text, "an interval that is not known"
+    report = parse_report(rendered(bench, saved_report(bench), "json")[0].decode())
+    assert report["sites"][0]["age_s"] == 41.5 and report["sites"][1]["bytes_low"] is None

@@ -19,9 +19,10 @@ static struct frame frames_plugin[] = {
 	{ 0x7f0000502000, 0x2000, "/opt/srv/lib/plugin.so", "plugin_load", NULL, 0, false, NULL, FRAME_TRUNCATED },
 };
 static struct site sites[] = {
-	{ 61440 * 1024, 61440, 62914560, 0.96, 1048576, 61440.0 * 1024 / 62914560, false, "stacks", frames_cache,
-	  COUNT(frames_cache) },
-	{ 2560 * 1024, UNKNOWN_U64, 5242880, 0.04, 43690.5, NAN, true, "stacks", frames_plugin, COUNT(frames_plugin) },
+	{ 61440 * 1024, 61440, 62914560, 0.96, 1048576, 61440.0 * 1024 / 62914560, 61502, 58.1 * MIB, 61.9 * MIB, 41.5,
+	  false, "probe", frames_cache, COUNT(frames_cache) },
+	{ 2560 * 1024, UNKNOWN_U64, 5242880, 0.04, 43690.5, NAN, UNKNOWN_U64, NAN, NAN, NAN, true, "stacks",
+	  frames_plugin, COUNT(frames_plugin) },
 };
 static struct evidence evidence[] = {
 	{ "trend",
@@ -235,7 +236,7 @@ void scenario_make_hostile(struct snapshot *s)
 {
 	static const char *words[] = { hostile, hostile };
 	static struct frame frame = { 1, 1, hostile, hostile, hostile, 3, false, hostile, FRAME_OK };
-	static struct site site = { MIB, 1, MIB, 1, 1, 1, true, hostile, &frame, 1 };
+	static struct site site = { MIB, 1, MIB, 1, 1, 1, 1, NAN, NAN, NAN, true, hostile, &frame, 1 };
 	static struct evidence e = { hostile, hostile, NAN, hostile, NAN, false };
 	static struct action a = { hostile, hostile };
 	static struct gap g = { hostile, hostile, hostile };

@@ -224,7 +224,7 @@ START_TEST(test_block_allocator_frames)
 		{ 1, 1, "/bin/static", "fill", "a/fill.cc", 7, false, "c++", FRAME_OK },
 		{ 1, 1, "/usr/lib/libc.so.6", "__libc_start_main", NULL, 0, false, NULL, FRAME_OK },
 	};
-	static struct site site = { MIB, 1, MIB, 1, 1, 1, true, "stacks", frames, COUNT(frames) };
+	static struct site site = { MIB, 1, MIB, 1, 1, 1, 1, NAN, NAN, NAN, true, "stacks", frames, COUNT(frames) };
 	cleanup_str struct str out = STR_INIT;
 	struct snapshot s;
 
@@ -388,10 +388,16 @@ END_TEST
 
 START_TEST(test_formats)
 {
-	ck_assert_str_eq(report_format_find("text")->name, "text");
-	ck_assert_str_eq(report_format_find("json")->name, "json");
-	ck_assert_str_eq(report_format_find("ndjson")->name, "ndjson");
-	ck_assert_ptr_null(report_format_find("pprof"));
+	size_t count = 0;
+
+	for (; report_formats[count].name; count++) { /* option tables take the index of the one for the other */
+		ck_assert_ptr_nonnull(report_format_names[count]);
+		ck_assert_str_eq(report_format_names[count], report_formats[count].name);
+		ck_assert_ptr_eq(report_format_find(report_format_names[count]), &report_formats[count]);
+	}
+	ck_assert_uint_eq(count, 6);
+	ck_assert_ptr_null(report_format_names[count]);
+	ck_assert_ptr_null(report_format_find("massif"));
 	ck_assert_ptr_null(report_format_find(""));
 }
 END_TEST

@@ -30,7 +30,8 @@ START_TEST(test_roundtrip)
 
 		render(f->name, _i == 1 ? &back : &s, &plain, &before);
 		render(f->name, &back, &plain, &after);
-		ck_assert_str_eq(str_text(&after), str_text(&before));
+		ck_assert_msg(after.len == before.len && memcmp(after.data, before.data, after.len) == 0,
+			      "%s differs: %s, not %s", f->name, str_text(&after), str_text(&before));
 	}
 	ck_assert_int_eq(back.main.target.id.pid, 4242);
 	ck_assert_uint_eq(back.main.heap.walk_ns, 15500000);
@@ -38,6 +39,9 @@ START_TEST(test_roundtrip)
 	ck_assert(back.main.metrics[METRIC_PSS].count == 0 && isnan(back.main.metrics[METRIC_PSS].last));
 	ck_assert_int_eq(back.main.target.exited, _i == 2);
 	ck_assert_uint_eq(back.main.heap.classes[1].freed_blocks, 1);
+	ck_assert(_i == 1 || back.main.sites[0].allocated_blocks == 61502);
+	ck_assert(_i == 1 || back.main.sites[0].bytes_low == s.main.sites[0].bytes_low);
+	ck_assert(_i == 1 || back.main.sites[0].age_s == 41.5);
 	ck_assert(back.main.verdict.work.known && !back.processes[1].verdict.work.known);
 	ck_assert(back.main.verdict.work.cooperative && back.main.verdict.work.bytes_per_unit.high == 142);
 	ck_assert_uint_eq(back.main.verdict.work.prediction_count, 2);
@@ -121,6 +125,7 @@ START_TEST(test_parse_other_releases)
 	static const char text[] =
 		"{" MINIMAL ",\"heap\":{\"size_classes\":[{\"size\":32,\"in_use\":64,\"free\":0}]},"
 		"\"work\":{\"unit\":\"request\",\"predictions\":[{\"units\":1},{},{},{},{},{\"units\":6}]},"
+		"\"sites\":[{\"bytes\":4096,\"share\":1,\"blocks\":1,\"allocated_bytes\":4096}],"
 		"\"cycles\":{\"count\":7,\"quarters\":[{\"mean_bytes\":5},{},{},{},{}]}}";
 	struct snapshot s;
 
@@ -129,6 +134,9 @@ START_TEST(test_parse_other_releases)
 	ck_assert(isnan(s.main.heap.classes[0].leak_probability));
 	ck_assert(s.main.verdict.work.known && s.main.verdict.cycles.known);
 	ck_assert_uint_eq(s.main.verdict.work.prediction_count, WORK_PREDICTIONS);
+	ck_assert_uint_eq(s.main.sites[0].allocated_blocks, UNKNOWN_U64);
+	ck_assert(isnan(s.main.sites[0].bytes_low) && isnan(s.main.sites[0].bytes_high) &&
+		  isnan(s.main.sites[0].age_s));
 	ck_assert(isnan(s.main.verdict.work.fixed_bytes.value) && isnan(s.main.verdict.work.predictions[1].units));
 	ck_assert(s.main.verdict.cycles.quarters[0].mean_bytes == 5);
 	ck_assert(isnan(s.main.verdict.cycles.quarters[3].mean_bytes));
