@@ -4,7 +4,8 @@
  * path resumes every thread.
  *
  * Promises kept here (design.md, "Promises to the target"):
- *   - PTRACE_SEIZE and PTRACE_INTERRUPT only; never PTRACE_ATTACH, SIGSTOP, EXITKILL, single-step, or a write into the target.
+ *   - PTRACE_SEIZE and PTRACE_INTERRUPT only; never PTRACE_ATTACH, SIGSTOP, EXITKILL, single-step; and no write into the target but
+ *     for remote calls (tracer_remote_call()), which only the probe asks for.
  *   - A signal that arrives while a thread is attached is delivered unchanged, in order; group-stops are LISTENed to.
  *   - A stop is bounded by a deadline; threads that did not stop in time are let go as soon as they do (tracer_settle()).
  *   - If memwatch dies at any instant the kernel detaches and resumes everything; nothing is left behind in the target.
@@ -214,6 +215,118 @@ uint64_t call_counter_cost_ns(const struct call_counter *c);
 /* Threads were born faster than they could be listed: some may not be counted until they end. */
 bool call_counter_missed(const struct call_counter *c);
 void call_counter_close(struct call_counter *c);
+
+/*
+ * Remote calls: one thread of the target makes a system call, or calls a function (of the probe's blob), and goes on as if nothing had
+ * happened. This is the only thing in memwatch that makes a target do something; only the probe uses it.
+ *
+ * The thread is stopped; a signal frame with all that it has (general and vector registers, signal mask) is laid below its stack pointer,
+ * and its registers are set so that it makes the call and then returns through that frame. So memwatch may be killed at any instant: the
+ * target comes back by itself. While memwatch lives it stays attached and puts everything back itself, in a second stop, because only so
+ * the kernel goes on rightly with a system call that the first stop interrupted (remaining time; EINTR where a handler runs and only there).
+ * Signals are held back meanwhile, and delivered afterwards. Calls that fail with EINTR when stopped (signal(7)) are begun anew, with their
+ * whole timeout; threads in them, and those that block signals they handle (perhaps in a handler), are taken only when a quarter of the
+ * deadline has brought nothing better. Killed inside these microseconds, a sleep that was interrupted begins anew.
+ *
+ * The frame lies in the unused part of a stack that is known to be one, with 32 KiB left: [stack] for the first thread; for the others a
+ * mapping with their control block above and an inaccessible guard mapping right below. A thread anywhere else (a coroutine, a goroutine, an
+ * alternate stack, a stack without a guard mapping) is not taken. Nor is one inside a restartable sequence (rseq).
+ *
+ * Needs in the target's executable memory: "syscall; ret" and the C library's way out of a signal handler. -ENOTSUP where they are
+ * missing; and for 32-bit programs, shadow stacks, seccomp filters that do not let these calls pass (or cannot be looked at).
+ */
+struct remote_call {
+	bool is_syscall;
+	uint64_t number_or_address; /* system call number, or the function's address (System V ABI, returns normally) */
+	uint64_t args[6];
+	/* A function: this word of the target becomes done_value when it has come to its end. */
+	uint64_t done_address, done_value;
+	/*
+	 * 0, or a function's other word: done_value as long as the function, done, waits in a loop of some bounded time to be taken back from there.
+	 * Then the thread runs the function without a stop in between; without it, it is stopped at every system call.
+	 */
+	uint64_t waiting_address;
+	/* A function: the system calls that it makes, checked where a seccomp filter confines the thread. */
+	const long *calls;
+	size_t call_count;
+	uint64_t deadline_ns; /* to find a thread, and for it to come through; 0: 2 s */
+};
+
+struct remote_result {
+	int64_t value; /* of a system call: as the kernel returns it, -errno; of a function 0 */
+	/* times in which a thread stood, from the stop being seen to it being sent on; max: the sum of one try's stops */
+	uint64_t stops, stopped_ns_total, stopped_ns_max;
+};
+
+/*
+ * Checks without touching anything (one thread is stopped for a moment where a seccomp filter must be read) that remote calls are possible: calls[] lists the numbers of the system calls that will be
+ * made (rt_sigreturn is added). 0, -ENOTSUP, -EPERM, -ESRCH; err names cause and remedy.
+ */
+must_check int tracer_remote_check(struct tracer *t, pid_t pid, struct mem *mem, const long *calls, size_t count,
+				   struct err *err);
+/*
+ * Makes the call. The target may be running, or its leader held by tracer_run_until(). 0 also where a system call returned an error (see value); -ETIME no thread
+ * could be taken before the deadline, or it has not come through (it will: what it was asked for happens later); -EBUSY held elsewhere
+ * than by tracer_run_until(); -EFAULT the function faulted, which was taken back; -ESRCH, -ENOTSUP, -EPERM.
+ */
+must_check int tracer_remote_call(struct tracer *t, pid_t pid, struct mem *mem, const struct remote_call *call,
+				  struct remote_result *ret, struct err *err);
+/*
+ * Lets a child that is held at its exec run on, from system call to system call, until ready(arg) says so, asked at every return from a
+ * call: then it is held again, until tracer_resume(). ready: 1 hold here, 0 go on, -errno give up (it is held too). -ETIME: the
+ * deadline is over, or ready() never said so before the program made calls_max calls; it is held (but in job control's stop). -ESRCH: it ended (the event is queued).
+ * -EAGAIN: it executed another program, and is held there (TRACE_EXEC is queued): call again. Forks are let go on, their events queued.
+ */
+must_check int tracer_run_until(struct tracer *t, pid_t pid, int (*ready)(void *arg), void *arg, uint64_t deadline_ns,
+				uint32_t calls_max, struct err *err);
+
+/*
+ * Whether every thread has been seen outside of the code [start, end) at some moment after the call: its program counter is not there, nor
+ * is one saved in a signal frame in the upper 32 KiB of its stack. Code that nobody can enter any more may then be unmapped, if what it calls itself
+ * is known to have returned. Running threads are stopped in small groups, sleeping ones are only read. 1 all are outside; 0 some were inside, or
+ * could not be looked at, until the deadline; -ESRCH, -errno. Stops are added to *cost.
+ */
+must_check int tracer_threads_outside(struct tracer *t, pid_t pid, struct mem *mem, uint64_t start, uint64_t end,
+				      uint64_t deadline_ns, struct remote_result *cost, struct err *err);
+
+/*
+ * Page faults: a perf software event on every thread, those born later too, each sample with its address, registers and a copy of the
+ * stack. The kernel takes them; nothing is written into the target and nothing stops. The events end with their descriptors: one a thread
+ * and processor, and one ring of memory a processor (SAMPLER_RING_BYTES in all, less where the kernel does not let so much be locked).
+ *
+ * Counted are minor faults that were resolved: what is brought back from swap or read from a file is no growth. Never seen: memory that
+ * the kernel fills in advance (MAP_POPULATE, mlock), faults of child processes.
+ *
+ * period: one sample every so many faults of a thread on one processor, an odd prime better than a round number, which a pattern of the
+ * program could follow. A thread that ends before it has taken that many gives none. (The kernel's own steering, a frequency, is no use here:
+ * for software events it overshoots a hundredfold.)
+ */
+#define SAMPLER_RING_BYTES (16 << 20)
+#define SAMPLER_SLICE_MAX (60 << 10)
+struct page_fault {
+	/* condition THREAD_CAPTURED; the slice is valid during the call; slice_full: the stack's mapping ended before it was full */
+	struct thread_stack stack;
+	uint64_t address; /* that was touched */
+	uint64_t period;  /* faults that this one stands for */
+	uint64_t time_ns; /* CLOCK_MONOTONIC */
+};
+struct fault_sampler;
+/* slice_bytes: of stack, up to SAMPLER_SLICE_MAX. Errors name cause and remedy as for call_counter_open(). */
+must_check int fault_sampler_open(pid_t pid, uint64_t period, size_t slice_bytes, struct fault_sampler **ret,
+				  struct err *err);
+/* Opens all events anew, for threads that were missed too: dear (10 us an event); faults meanwhile are not seen. On failure nothing is sampled. */
+must_check int fault_sampler_restart(struct fault_sampler *s, uint64_t period, size_t slice_bytes, struct err *err);
+/*
+ * Hands over what has come, in the order of time, each to take(arg), valid during the call only. Returns how many, or -errno from take.
+ * *ret_lost: samples that the kernel dropped since the last call, a lower bound. *ret_faults: minor page faults of the target since the opening, all of
+ * them, sampled or not; as they were last where the target has ended.
+ */
+must_check ssize_t fault_sampler_read(struct fault_sampler *s, int (*take)(void *arg, const struct page_fault *fault),
+				      void *arg, uint64_t *ret_lost, uint64_t *ret_faults);
+size_t fault_sampler_room(const struct fault_sampler *s); /* samples that the ring of one processor holds */
+/* What is not seen, the i-th "what; remedy", or NULL at the end. Lives until the next restart. */
+const char *fault_sampler_gap(const struct fault_sampler *s, size_t i);
+void fault_sampler_close(struct fault_sampler *s); /* NULL-safe */
 
 /* Why ptrace or memory access to pid is refused, from Yama, TracerPid, uids, dumpable, capabilities: "… ; remedy". */
 void trace_explain_refusal(pid_t pid, struct err *err);

@@ -1,28 +1,21 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Counting calls: hardware breakpoints of perf, one event a living thread, inherited by the threads that it makes. */
-#include "trace_internal.h"
 #include "arch/arch.h"
+#include "perf.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/hw_breakpoint.h>
-#include <linux/perf_event.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "memwatch/base/clock.h"
-#include "memwatch/base/io.h"
 #include "memwatch/base/vec.h"
 
-#define ROUNDS 8        /* of listing and opening, until no thread was born in between */
-#define CALIBRATION 64  /* calls of our own: under 1 ms at 11 us each, the dearest trap measured (a virtual machine) */
-#define PARANOID_USER 2 /* highest kernel.perf_event_paranoid that lets users count their own processes */
-#define CAP_PERFMON_BIT 38 /* linux/capability.h; CAP_SYS_ADMIN serves as well */
-#define CAP_SYS_ADMIN_BIT 21
+#define ROUNDS 8       /* of listing and opening, until no thread was born in between */
+#define CALIBRATION 64 /* calls of our own: under 1 ms at 11 us each, the dearest trap measured (a virtual machine) */
 
 struct call_counter {
 	pid_t pid;
@@ -59,61 +52,14 @@ static int open_event(pid_t tid, uint64_t place)
 
 /* ---- why not ---- */
 
-static bool may_count(void)
-{
-	char buf[4096];
-	const char *line;
-	uint64_t caps;
-
-	if (io_read_at(AT_FDCWD, "/proc/self/status", buf, sizeof(buf)) <= 0)
-		return false;
-	line = strstr(buf, "\nCapEff:\t");
-	caps = line ? strtoull(line + 9, NULL, 16) : 0;
-	return caps & ((1ULL << CAP_PERFMON_BIT) | (1ULL << CAP_SYS_ADMIN_BIT));
-}
-
-static int explain_refused(pid_t pid, int code, struct err *err)
-{
-	char buf[32];
-	long paranoid = -1;
-
-	if (io_read_at(AT_FDCWD, "/proc/sys/kernel/perf_event_paranoid", buf, sizeof(buf)) > 0)
-		paranoid = strtol(buf, NULL, 10);
-	if (paranoid > PARANOID_USER && !may_count())
-		return err_set(
-			err, code,
-			"calls cannot be counted: kernel.perf_event_paranoid is %ld, which refuses perf to users; "
-			"sysctl kernel.perf_event_paranoid=%d, or run memwatch as root or with CAP_PERFMON",
-			paranoid, PARANOID_USER);
-	return err_set(
-		err, code,
-		"calls cannot be counted: perf_event_open is refused for process %d, by a seccomp filter (of a "
-		"container) or because the process is not yours; allow perf_event_open there, or run memwatch as "
-		"root outside of it",
-		(int)pid);
-}
-
 static int explain(pid_t pid, int code, struct err *err)
 {
 	switch (code) {
-	case EACCES:
-	case EPERM:
-		return explain_refused(pid, code, err);
 	case ENOSPC:
 		return err_set(
 			err, code,
 			"calls cannot be counted: all hardware breakpoints are in use; end the debugger or counter "
 			"that uses them");
-	case EMFILE:
-	case ENFILE:
-		return err_set(
-			err, code,
-			"calls cannot be counted: a descriptor for each thread is needed, and there are too few; "
-			"raise 'ulimit -n'");
-	case ESRCH:
-		return err_set(err, code, "no process with pid %d", (int)pid);
-	case ENOMEM:
-		return err_set(err, code, "out of memory");
 	case EINVAL:
 	case ENOENT:
 	case ENODEV:
@@ -125,7 +71,7 @@ static int explain(pid_t pid, int code, struct err *err)
 			"count lines or a file: --unit-stdout, --unit-file",
 			strerror(code));
 	default:
-		return err_set(err, code, "calls cannot be counted: %s", strerror(code));
+		return perf_explain(pid, code, "calls cannot be counted", err);
 	}
 }
 
@@ -156,20 +102,6 @@ static int add_thread(struct call_counter *c, pid_t tid)
 	return 0;
 }
 
-/* Both lists are in the kernel's order, in which threads only leave and are added at the end. */
-static bool has_newborn(const struct thread_list *before, const struct thread_list *after)
-{
-	size_t k = 0;
-
-	for (size_t i = 0; i < after->count; i++) {
-		while (k < before->count && before->entries[k].tid != after->entries[i].tid)
-			k++;
-		if (k++ >= before->count)
-			return true;
-	}
-	return false;
-}
-
 /*
  * A thread that is born while events are opened has inherited its maker's or not: nobody can tell. So nothing counts yet, and all is
  * opened again until no thread was born in between; only then everything is switched on, what was inherited by then too.
@@ -189,7 +121,7 @@ static int open_all(struct call_counter *c)
 			r = thread_list_read(&after, c->pid);
 		if (r < 0)
 			return r;
-		c->missed = has_newborn(&before, &after);
+		c->missed = perf_has_newborn(&before, &after);
 		if (!c->missed)
 			break;
 	}
@@ -199,16 +131,6 @@ static int open_all(struct call_counter *c)
 		if (ioctl(c->fds[i], PERF_EVENT_IOC_ENABLE, 0) < 0)
 			return -errno;
 	return 0;
-}
-
-static void allow_more_files(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-		limit.rlim_cur = limit.rlim_max;
-		(void)setrlimit(RLIMIT_NOFILE, &limit);
-	}
 }
 
 /* ---- what a call costs ---- */
@@ -257,7 +179,7 @@ int call_counter_open(pid_t pid, const uint64_t *places, size_t count, struct ca
 	c->cost_ns = measure_cost(); /* before: the target's breakpoints need not wait for it */
 	r = open_all(c);
 	if (r == -EMFILE) {
-		allow_more_files();
+		(void)perf_allow_files();
 		r = open_all(c);
 	}
 	if (r < 0) {

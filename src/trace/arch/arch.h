@@ -28,10 +28,22 @@ extern const uint32_t arch_audit;
 /* bp_len of an execution breakpoint for perf_event_open. */
 extern const uint64_t arch_breakpoint_len;
 
+/*
+ * Registers in perf's samples: the set to ask for, and how many that are, in perf's order, which decode() turns into ours. thread_base is
+ * not among them: 0. wide: of a program of the tracer's own word size; others get pc, sp and fp alone.
+ */
+extern const uint64_t arch_perf_regs;
+#define ARCH_PERF_REGS_MAX 64
+extern const uint32_t arch_perf_count;
+void arch_perf_decode(const uint64_t *values, bool wide, struct regs *ret);
+
 /* Which growth call a number is; false for all others. */
 bool arch_growth_call(uint64_t number, enum growth_call *ret);
 
 /* Calls that fail with EINTR, instead of being restarted, where a thread that sleeps in them is interrupted: signal(7). */
 bool arch_call_fragile(uint64_t number);
+
+/* Whether the word at `at` of a stack slice is the program counter that the kernel saved in a signal frame. */
+bool arch_is_saved_pc(const unsigned char *slice, size_t len, size_t at);
 
 #endif

@@ -67,6 +67,25 @@ int arch_read(pid_t tid, struct arch_state *ret)
 	return 0;
 }
 
+/* asm/perf_regs.h: ax bx cx dx si di bp sp ip are 0 to 8, r8 to r15 are 16 to 23; what lies between is not asked for. */
+const uint64_t arch_perf_regs = 0xff01ff;
+const uint32_t arch_perf_count = 17;
+
+void arch_perf_decode(const uint64_t *values, bool wide, struct regs *ret)
+{
+	static const uint8_t by_dwarf[] = { 0, 3, 2, 1, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 8 };
+
+	memset(ret, 0, sizeof(*ret));
+	ret->pc = values[8];
+	ret->sp = values[7];
+	ret->fp = values[6];
+	if (!wide)
+		return;
+	ret->count = sizeof(by_dwarf);
+	for (uint32_t i = 0; i < ret->count; i++)
+		ret->value[i] = values[by_dwarf[i]];
+}
+
 bool arch_growth_call(uint64_t number, enum growth_call *ret)
 {
 	switch (number) {
@@ -105,6 +124,18 @@ bool arch_call_fragile(uint64_t number)
 	default:
 		return false;
 	}
+}
+
+/* struct sigcontext: …, rsp, rip, eflags, cs and other selectors. 0x33: the selector of 64-bit user code; bit 1 of eflags is always set. */
+bool arch_is_saved_pc(const unsigned char *slice, size_t len, size_t at)
+{
+	uint64_t flags, selectors;
+
+	if (len < 24 || at > len - 24)
+		return false;
+	memcpy(&flags, slice + at + 8, 8);
+	memcpy(&selectors, slice + at + 16, 8);
+	return (selectors & 0xffff) == 0x33 && flags >> 22 == 0 && (flags & 2);
 }
 
 #endif
