@@ -161,6 +161,19 @@ START_TEST(statistical_give_way_to_exact)
 }
 END_TEST
 
+START_TEST(what_exact_events_explain)
+{
+	ck_assert(isnan(site_table_exact_share(table, 0.0)));
+	add(grows_much, 16 * MIB, 8 * MIB, true, 1.0);
+	ck_assert_double_eq(site_table_exact_share(table, 0.0), 1.0);
+	add(grows_little, 0, 3 * MIB, false, 2.0);
+	add(grows_much, 64 * MIB, MIB, true, 3.0);
+	ck_assert_double_eq(site_table_exact_share(table, 0.0), 0.75);
+	ck_assert_double_eq(site_table_exact_share(table, 1.5), 0.25);
+	ck_assert(isnan(site_table_exact_share(table, 3.5)));
+}
+END_TEST
+
 START_TEST(same_line_is_one_site)
 {
 	struct unwind_stack a = stack_of(grows_much, 0);
@@ -372,6 +385,7 @@ int main(void)
 	tcase_add_test(tc, range_taken_again);
 	tcase_add_test(tc, built_up_before_does_not_count);
 	tcase_add_test(tc, statistical_give_way_to_exact);
+	tcase_add_test(tc, what_exact_events_explain);
 	tcase_add_test(tc, same_line_is_one_site);
 	tcase_add_test(tc, stays_bounded);
 	tcase_add_test(tc, many_events_stay_bounded);
