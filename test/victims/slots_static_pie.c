@@ -1,0 +1,3 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* build: -fPIE -static-pie */
+#include "slots_static.c"
