@@ -48,13 +48,14 @@ struct verdict_input {
 	const struct region_totals *classes_first, *classes_last; /* REGION_CLASS_COUNT rows each, or NULL */
 	const struct verdict_limit *limits;
 	size_t limit_count;
-	double rss_noise_bytes;        /* noise floor of statm on this machine: |statm - rollup|, 0 unknown */
-	const char *top_site_function; /* for the actions; NULL none */
-	uint64_t hot_class_size;       /* size class that grows most; 0 none */
-	bool recorded;                 /* analyze: nobody can look into the process any more */
-	bool counted_time;             /* the times are counts, not seconds: VERDICT_MIN_SECONDS does not apply */
-	bool transient;                /* --expect transient: a unit of work should leave nothing behind */
-	const char *work_unit;         /* what METRIC_WORK counts, singular: "request"; NULL: "unit" */
+	double rss_noise_bytes;           /* noise floor of statm on this machine: |statm - rollup|, 0 unknown */
+	const char *top_site_function;    /* for the actions; NULL none */
+	const struct sites_course *sites; /* of single blocks, from the probe; NULL: not known */
+	uint64_t hot_class_size;          /* size class that grows most; 0 none */
+	bool recorded;                    /* analyze: nobody can look into the process any more */
+	bool counted_time;                /* the times are counts, not seconds: VERDICT_MIN_SECONDS does not apply */
+	bool transient;                   /* --expect transient: a unit of work should leave nothing behind */
+	const char *work_unit;            /* what METRIC_WORK counts, singular: "request"; NULL: "unit" */
 };
 
 #define VERDICT_MIN_SECONDS 3.0

@@ -26,14 +26,14 @@ _memwatch_value()
 {
 	local option=$1 cur=$2 last
 	case $option in
-	--sites) _memwatch_words "$cur" "auto off stacks" ;;
+	--sites) _memwatch_words "$cur" "auto off faults probe stacks" ;;
 	--heap) _memwatch_words "$cur" "auto off" ;;
 	--color) _memwatch_words "$cur" "auto always never" ;;
 	-f | --format)
 		if [[ $command == analyze ]]; then
 			_memwatch_words "$cur" "auto report stream csv mprof massif psrecord prometheus"
 		else
-			_memwatch_words "$cur" "text json ndjson"
+			_memwatch_words "$cur" "text json ndjson folded pprof speedscope"
 		fi
 		;;
 	--expect) _memwatch_words "$cur" "any transient" ;;
@@ -133,7 +133,7 @@ _memwatch()
 		_memwatch_files "$cur"
 	fi ;;
 	doctor) if [[ $cur == -* ]]; then
-		_memwatch_words "$cur" "-h --help"
+		_memwatch_words "$cur" "--clean -h --help"
 	else
 		_memwatch_words "$cur" "$(_memwatch_pids)"
 	fi ;;

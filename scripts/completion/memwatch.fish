@@ -38,7 +38,7 @@ complete -c memwatch -n $watches -s i -l interval -x -d 'time between samples'
 complete -c memwatch -n $watches -s o -l output -r -F -d 'write the JSON report to FILE'
 complete -c memwatch -n $watches -l json -d 'the JSON report on standard output'
 complete -c memwatch -n $watches -l stream -r -F -d 'write NDJSON to FILE while it runs'
-complete -c memwatch -n $watches -l sites -x -a 'auto off stacks' -d 'where call sites come from'
+complete -c memwatch -n $watches -l sites -x -a 'auto off faults probe stacks' -d 'where call sites come from'
 complete -c memwatch -n $watches -l heap -x -a 'auto off' -d "read the allocator's structures"
 complete -c memwatch -n $watches -l children -d 'follow the whole process tree'
 complete -c memwatch -n $watches -l limit -x -d 'a limit for the forecast'
@@ -67,6 +67,7 @@ complete -c memwatch -n $analyzes -s q -l quiet -d 'errors only on standard erro
 complete -c memwatch -n $analyzes -l color -x -a 'auto always never' -d colours
 
 complete -c memwatch -n '__fish_seen_subcommand_from report' -F
-complete -c memwatch -n '__fish_seen_subcommand_from report' -s f -l format -x -a 'text json ndjson' -d 'the format'
+complete -c memwatch -n '__fish_seen_subcommand_from report' -s f -l format -x -a 'text json ndjson folded pprof speedscope' -d 'the format'
 complete -c memwatch -n '__fish_seen_subcommand_from report' -s o -l output -r -F -d 'write to FILE'
 complete -c memwatch -n '__fish_seen_subcommand_from analyze report doctor' -s h -l help -d 'list the options'
+complete -c memwatch -n '__fish_seen_subcommand_from doctor' -l clean -d 'take out what an earlier memwatch has left'

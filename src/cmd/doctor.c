@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* memwatch doctor [PID]: what works here, what does not, why, and the remedy. Stops no process but a child of its own. */
+/*
+ * memwatch doctor [PID]: what works here, what does not, why, and the remedy. Stops no process but a child of its own.
+ * memwatch doctor PID --clean: takes a probe out of the process that an earlier memwatch has left there.
+ */
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -13,13 +16,16 @@
 #include "memwatch/base/units.h"
 #include "memwatch/heap.h"
 #include "memwatch/proc.h"
+#include "memwatch/sites.h"
 #include "memwatch/trace.h"
 
 struct doctor_args {
-	bool help;
+	bool help, clean;
 };
 
 static const struct opt doctor_options[] = {
+	{ 0, "clean", OPT_FLAG, offsetof(struct doctor_args, clean), NULL,
+	  "take out of PID what an earlier memwatch (killed) has left in it", NULL, 0, 0 },
 	{ 'h', "help", OPT_FLAG, offsetof(struct doctor_args, help), NULL, "this text", NULL, 0, 0 },
 	OPT_END,
 };
@@ -76,6 +82,43 @@ static void check_heap(struct mem *mem, struct str *out)
 	arena_deinit(&arena);
 }
 
+static void check_probe(struct patient *p, struct mem *mem, struct str *out)
+{
+	cleanup_str struct str text = STR_INIT;
+	struct err why = ERR_INIT;
+	struct probe_trace trace;
+	int rc = probe_find(p->pid, mem, &trace, &why);
+
+	if (rc < 0) {
+		say(out, false, "probe", why.msg);
+	} else if (rc == 0) {
+		say(out, true, "probe", "nothing of memwatch is in the process");
+	} else if (trace.owner > 0) {
+		str_addf(&text, "memwatch %d is at work in the process", (int)trace.owner);
+		say(out, true, "probe", str_text(&text));
+	} else {
+		str_addf(&text,
+			 "an earlier memwatch has left its code (%llu KiB, %llu slots lead there%s); memwatch doctor "
+			 "%d --clean",
+			 (unsigned long long)(trace.bytes >> 10), (unsigned long long)trace.slots,
+			 trace.inert ? ", it only passes calls on" : "", (int)p->pid);
+		say(out, trace.slots == 0 && trace.inert, "probe", str_text(&text));
+	}
+}
+
+static void check_faults(struct patient *p, struct str *out)
+{
+	struct fault_sampler *sampler = NULL;
+	struct err why = ERR_INIT;
+
+	if (fault_sampler_open(p->pid, 1 << 20, 4096, &sampler, &why) < 0)
+		say(out, false, "page faults", why.msg);
+	else
+		say(out, true, "page faults",
+		    "perf is allowed: call sites by --sites faults, nothing stopped or written");
+	fault_sampler_close(sampler);
+}
+
 static void check_memory(struct patient *p, struct str *out)
 {
 	struct err why = ERR_INIT;
@@ -96,6 +139,8 @@ static void check_memory(struct patient *p, struct str *out)
 	else
 		say(out, false, "page map", "/proc/PID/pagemap cannot be read; heap walks are left out");
 	check_heap(mem, out);
+	if (!p->self)
+		check_probe(p, mem, out);
 	mem_destroy(mem);
 }
 
@@ -154,6 +199,7 @@ static void check_all(struct patient *p, struct str *out)
 	check_rollup(p, out);
 	check_memory(p, out);
 	check_ptrace(p, out);
+	check_faults(p, out);
 	check_cgroup(p, out);
 	say(out, true, "debuginfod",
 	    servers && *servers ? "servers are configured; --debuginfod asks them" :
@@ -183,6 +229,43 @@ static int examine(pid_t pid)
 	return rc < 0 ? EXIT_FAILED : EXIT_OK;
 }
 
+static int clean_up(pid_t pid, struct err *err)
+{
+	struct proc proc = PROC_INIT;
+	struct tracer *tracer = NULL;
+	struct mem *mem = NULL;
+	struct probe_trace trace;
+	int rc = proc_open(pid, &proc, err);
+
+	if (rc >= 0)
+		rc = mem_live_create(pid, proc.dir_fd, &mem, err);
+	if (rc >= 0 && tracer_create(&tracer) < 0)
+		rc = err_set(err, ENOMEM, "out of memory");
+	if (rc >= 0)
+		rc = probe_find(pid, mem, &trace, err);
+	if (rc == 0)
+		log_note("process %d holds nothing of memwatch", (int)pid);
+	if (rc > 0) {
+		rc = probe_clean(pid, tracer, mem, err);
+		if (rc >= 0)
+			log_note("the probe has been taken out of process %d", (int)pid);
+	}
+	mem_destroy(mem);
+	tracer_destroy(tracer);
+	proc_close(&proc);
+	return rc;
+}
+
+static int clean(pid_t pid)
+{
+	struct err err = ERR_INIT;
+
+	if (clean_up(pid, &err) >= 0)
+		return EXIT_OK;
+	log_error("%s", err.msg);
+	return EXIT_FAILED;
+}
+
 static int run(int argc, char **argv)
 {
 	struct doctor_args args = { 0 };
@@ -207,8 +290,12 @@ static int run(int argc, char **argv)
 			return EXIT_USAGE;
 		}
 	}
-	return examine((pid_t)pid);
+	if (args.clean && pid == 0) {
+		log_error("--clean needs the process to clean: memwatch doctor PID --clean");
+		return EXIT_USAGE;
+	}
+	return args.clean ? clean((pid_t)pid) : examine((pid_t)pid);
 }
 
-const struct command command_doctor = { "doctor", "doctor [PID]", "what works here, what does not, why, and the remedy",
-					doctor_options, run };
+const struct command command_doctor = { "doctor", "doctor [PID] [--clean]",
+					"what works here, what does not, why, and the remedy", doctor_options, run };

@@ -300,10 +300,6 @@ static int check_units(const struct watch_args *args, bool run, struct err *err)
 
 int watch_check(const struct watch_args *args, bool run, struct err *err)
 {
-	if (args->sites == SITES_FAULTS || args->sites == SITES_PROBE)
-		return err_set(err, EINVAL,
-			       "call sites by '%s' are not in this release; use --sites stacks, auto or off",
-			       watch_sites_choices[args->sites]);
 	if (args->stream && strcmp(args->stream, "-") == 0 &&
 	    (args->json || (args->output && strcmp(args->output, "-") == 0)))
 		return err_set(err, EINVAL,

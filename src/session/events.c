@@ -47,16 +47,10 @@ void session_target_ended(struct session *s, struct target *t, int wait_status)
 static void on_exit_stop(struct session *s, struct target *t)
 {
 	uint64_t begin = clock_now_ns();
-	const struct region *regions;
-	ssize_t count;
 
 	t->exiting = true;
 	target_tick(t, begin, true);
-	if (t->sites && t->mem) {
-		count = mem_regions(t->mem, &regions);
-		if (count >= 0)
-			site_table_refresh(t->sites, regions, (size_t)count);
-	}
+	sources_refresh(t);
 	look_verdict(t, begin, true);
 	s->cost.exit_hold_ns += clock_now_ns() - begin;
 }
@@ -106,8 +100,10 @@ static void on_event(struct session *s, const struct trace_event *e)
 
 	switch (e->type) {
 	case TRACE_EXEC:
-		if (t && target_exec(t) >= 0)
+		if (t && target_exec(t) >= 0) {
+			sources_before_main(t);
 			tell(s, e->pid, "exec", t->info.exe, NAN);
+		}
 		break;
 	case TRACE_EXIT_STOP:
 		if (t)

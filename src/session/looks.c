@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* The deeper looks at one target: heap truth, call sites, the running verdict. */
+/* The deeper looks at one target: heap truth, the running verdict. */
 #include <errno.h>
 #include <math.h>
 #include <string.h>
@@ -14,13 +14,6 @@
 #define RESIDENT_EVERY 8             /* walks between two that look up which free pages are resident */
 #define TORN_PART 8 /* of what is mapped: walks of targets at full speed miss less than a hundredth, or nearly all */
 #define TORN_MOST 5 /* walks in a row: about one in seven is torn while a small heap grows at full speed */
-#define RATE_WINDOW_S 0.5
-#define STARTUP_S 0.3               /* what a program maps while it starts is no growth */
-#define GROWTH_MIN_BYTES (16 << 10) /* over one rate window: less is noise */
-#define KNOWN_EVENTS 32
-#define KNOWN_PAUSE_NS (500 * NS_PER_MS)
-#define LOOK_MAX_NS (60 * NS_PER_MS)
-#define STOP_MAX_NS (1 * NS_PER_MS)
 
 /* The newest result lives in one arena while the next is made in the other. */
 static void swap_arenas(struct arena *a, struct arena *b)
@@ -40,9 +33,7 @@ static void probe_heap(struct target *t)
 
 	if (rc > 0) {
 		heap_describe(t->walker, &t->info_arena, &t->info.allocator);
-		if (t->source) /* it was opened without a walker: open it again with one */
-			t->source->ops->close(t->source);
-		t->source = NULL;
+		sources_found_heap(t);
 		return;
 	}
 	t->walker = NULL;
@@ -96,7 +87,7 @@ uint64_t hot_class(const struct target *t)
 static size_t blocks_to_look_up(const struct target *t, struct heap_block ret[LOOKED_UP])
 {
 	struct heap_block sites[SITES_FOLLOWED], others[SURVIVORS_MAX];
-	size_t n = t->sites ? site_table_blocks(t->sites, false, sites, SITES_FOLLOWED) : 0, i = 0, j = 0, count = 0;
+	size_t n = sources_blocks(t, sites, SITES_FOLLOWED), i = 0, j = 0, count = 0;
 	size_t m = t->survivors ? survivors_blocks(t->survivors, others, SURVIVORS_MAX) : 0;
 
 	while (i < n || j < m) {
@@ -174,8 +165,7 @@ static void walk_heap(struct target *t, struct sample *sample, bool final)
 		return; /* -EAGAIN: torn beyond use, the next one will do; -ESRCH: the loop learns it */
 	if (walk_is_torn(&heap, &t->torn_walks))
 		return;
-	if (t->sites)
-		site_table_seen(t->sites, blocks, followed);
+	sources_seen(t, sample->t_s, blocks, followed);
 	if (!resident && t->has_heap && t->heap.free_resident_bytes != UNKNOWN_U64 &&
 	    heap.free_resident_bytes == UNKNOWN_U64 && heap.free_bytes == t->heap.free_bytes)
 		heap.free_resident_bytes = t->heap.free_resident_bytes;
@@ -218,113 +208,6 @@ void look_heap(struct target *t, struct sample *sample, uint64_t now_ns, bool fi
 	}
 	walk_heap(t, sample, final);
 	rung_done(t, RUNG_HEAP, clock_self_cpu_ns() - begin);
-}
-
-/* ---- call sites ---- */
-
-static bool open_sites(struct target *t, struct err *err)
-{
-	struct session *s = t->session;
-	struct symbols_options options = { .pid = t->proc.id.pid,
-					   .proc_fd = t->proc.dir_fd,
-					   .debuginfod = s->options.debuginfod };
-	struct site_context context;
-
-	if (t->source)
-		return true;
-	if (!t->symbols && symbols_create(&options, &t->symbols) < 0)
-		return false;
-	if (!t->sites && site_table_create(&t->sites) < 0)
-		return false;
-	context = (struct site_context){ .pid = t->proc.id.pid,
-					 .tracer = s->tracer,
-					 .mem = t->mem,
-					 .walker = t->walker,
-					 .symbols = t->symbols,
-					 .table = t->sites,
-					 .cancel = signals_pending() };
-	return sites_stacks.open(&context, &t->source, err) >= 0;
-}
-
-/* The present rate of growth, over windows of half a second; 0 while memory does not grow. */
-static void measure_rate(struct target *t, double t_s)
-{
-	double rss = t->last.v[METRIC_RSS];
-
-	if (isnan(rss))
-		return;
-	if (isnan(t->mark_rss) || rss < t->mark_rss || t_s - t->opened_s < STARTUP_S) {
-		t->mark_rss = rss;
-		t->mark_t_s = t_s;
-	} else if (t_s - t->mark_t_s >= RATE_WINDOW_S) {
-		double grew = rss - t->mark_rss;
-
-		t->rate = grew >= GROWTH_MIN_BYTES ? grew / (t_s - t->mark_t_s) : 0.0;
-		/* A slow leak needs more than one window to show: keep the mark until it does, or five seconds. */
-		if (t->rate > 0.0 || t_s - t->mark_t_s > 5.0) {
-			t->mark_rss = rss;
-			t->mark_t_s = t_s;
-		}
-	}
-}
-
-static void refused_sites(struct target *t, int rc, const struct err *err)
-{
-	if (rc == -ESRCH || rc == -EAGAIN || rc == -EINTR)
-		return;
-	if (rc == -EPERM || rc == -EACCES)
-		t->rungs[RUNG_SITES].off = true;
-	session_gap_err(t->session, "sites", err);
-}
-
-/* Each look stops threads of the target: once it is clear who grows, a look now and then is enough to notice a change. */
-static void rest_when_known(struct target *t)
-{
-	uint64_t events, given_back, pause, now = clock_now_ns();
-
-	site_table_given_back(t->sites, growth_since_s(t), &events, &given_back);
-	if (events - given_back < KNOWN_EVENTS)
-		return;
-	pause = events - given_back < 4 * KNOWN_EVENTS ? KNOWN_PAUSE_NS : 4 * KNOWN_PAUSE_NS;
-	if (t->rungs[RUNG_SITES].due_ns < now + pause)
-		t->rungs[RUNG_SITES].due_ns = now + pause;
-}
-
-void look_sites(struct target *t, uint64_t now_ns)
-{
-	struct session *s = t->session;
-	double t_s = session_time(s, now_ns), rss = t->last.v[METRIC_RSS], grew;
-	uint64_t begin = clock_self_cpu_ns();
-	struct site_budget budget = { .max_ns = LOOK_MAX_NS, .stop_max_ns = STOP_MAX_NS };
-	struct err why = ERR_INIT;
-	int rc;
-
-	measure_rate(t, t_s);
-	if (t->rungs[RUNG_SITES].off || !t->mem || t->rate <= 0.0 || !rung_due(t, RUNG_SITES, now_ns))
-		return;
-	/* The stall that one look may cause: what the rung's share of the budget allows for two seconds. */
-	budget.max_stall_ns =
-		(uint64_t)(2.0 * s->options.budget_percent / 100.0 * rung_table[RUNG_SITES].share * (double)NS_PER_S);
-	if (!open_sites(t, &why)) {
-		refused_sites(t, -EPERM, &why);
-		return;
-	}
-	grew = isnan(t->sites_rss) || rss < t->sites_rss ? 0.0 : rss - t->sites_rss;
-	rc = t->source->ops->look(t->source, t_s, (uint64_t)grew, t->rate, &budget, &why);
-	t->sites_rss = rss;
-	s->cost.stops += budget.stops;
-	s->cost.stopped_ns_total += budget.spent_stall_ns;
-	if (budget.stopped_ns_max > s->cost.stopped_ns_max)
-		s->cost.stopped_ns_max = budget.stopped_ns_max;
-	if (budget.stops > 0 && s->listener.event)
-		s->listener.event(s->listener.arg, t_s, t->proc.id.pid, "stop", NULL, (double)budget.stopped_ns_max);
-	if (rc < 0)
-		refused_sites(t, rc, &why);
-	if (budget.stops == 0 && budget.retry_ns > 0)
-		rung_retry(t, RUNG_SITES, budget.retry_ns);
-	else
-		rung_done(t, RUNG_SITES, clock_self_cpu_ns() - begin + budget.spent_stall_ns);
-	rest_when_known(t);
 }
 
 /* ---- the running verdict ---- */
@@ -370,6 +253,7 @@ double growth_since_s(const struct target *t)
 
 int judge(struct target *t, const char *top_site, struct arena *arena, struct verdict *ret)
 {
+	struct sites_course course;
 	struct verdict_input input = {
 		.series = t->series,
 		.pid = t->proc.id.pid,
@@ -385,6 +269,7 @@ int judge(struct target *t, const char *top_site, struct arena *arena, struct ve
 		.classes_first = t->has_classes ? t->classes_first : NULL,
 		.classes_last = t->has_classes ? t->classes_last : NULL,
 		.top_site_function = top_site,
+		.sites = top_site && sources_course(t, &course) ? &course : NULL,
 		.transient = t->session->options.transient,
 		.work_unit = units_noun(t),
 	};

@@ -58,6 +58,7 @@ struct rung_state {
 };
 
 #define LIMITS_MAX 6
+#define SITES_REPORTED 20
 
 struct class_mark { /* in-use bytes by size class at one walk; t_s NaN: none */
 	double t_s;
@@ -74,7 +75,11 @@ struct target {
 	struct heap_walker *walker; /* NULL: none found (yet) */
 	struct symbols *symbols;    /* made when the first stack is taken */
 	struct site_table *sites;
-	struct site_source *source;
+	struct site_ledger *ledger;         /* what the sources faults and probe saw; NULL: they were not used */
+	struct site_source *source;         /* NULL: none open (yet) */
+	const struct site_source_ops *next; /* the source to open; NULL: none is left */
+	struct site_source *beside;         /* stacks, beside faults; NULL: none open (yet) */
+	uint64_t beside_due_ns;             /* UINT64_MAX: there is to be none */
 	struct series *series;
 	struct rung_state rungs[RUNG_COUNT];
 
@@ -185,12 +190,29 @@ void target_tick(struct target *t, uint64_t now_ns, bool final);
 void look_heap(struct target *t, struct sample *sample, uint64_t now_ns, bool final);
 /* Whether a walk missed so much of a heap that moved under it that its sums are no figures. *torn_in_a_row begins as 0. */
 bool walk_is_torn(const struct heap_stats *heap, unsigned *torn_in_a_row);
-void look_sites(struct target *t, uint64_t now_ns);
 void look_verdict(struct target *t, uint64_t now_ns, bool final);
 /* The verdict on what is known now; top_site: the function that grew most, NULL unknown. Result in the arena. */
 must_check int judge(struct target *t, const char *top_site, struct arena *arena, struct verdict *ret);
 uint64_t hot_class(const struct target *t);    /* 0 none */
 double growth_since_s(const struct target *t); /* from when on growth counts: after the warm-up */
+
+/* sources.c: where growth comes from. The best source that is permitted is used; what was refused, and why, is a gap. */
+void sources_choose(struct target *t); /* for a new program image */
+/* A child that is held at its exec: the probe is put in place before anything of the program runs. It is held afterwards too. */
+void sources_before_main(struct target *t);
+void look_sites(struct target *t, uint64_t now_ns);
+uint64_t sources_due_ns(const struct target *t); /* when look_sites() is to be called; UINT64_MAX: at no certain time */
+void sources_found_heap(struct target *t);       /* a walker is there now */
+void sources_refresh(struct target *t);          /* a last look; what is mapped no more is taken off */
+void sources_leave(struct target *t);            /* takes everything out of a target that lives */
+void sources_close(struct target *t);            /* notes what could not be seen, and closes the source */
+/* Blocks whose fate the next walk of the heap is to tell, ascending, at most cap; and what it found. */
+size_t sources_blocks(const struct target *t, struct heap_block *ret, size_t cap);
+void sources_seen(struct target *t, double t_s, const struct heap_block *blocks, size_t count);
+must_check int sources_report(struct target *t, struct arena *arena, struct site **ret, size_t *ret_count);
+uint64_t sources_events(const struct target *t);
+/* The course of all sites since the warm-up; false: no source sees single blocks. */
+bool sources_course(struct target *t, struct sites_course *ret);
 
 /* tree.c */
 void look_children(struct session *s, struct target *t, uint64_t now_ns);

@@ -212,10 +212,10 @@ static uint64_t wake_time(const struct session *s, uint64_t end_ns)
 	uint64_t wake = s->next_tick_ns;
 
 	for (size_t i = 0; i < s->target_count; i++) {
-		const struct target *t = s->targets[i];
+		uint64_t due = sources_due_ns(s->targets[i]);
 
-		if (!t->gone && t->rate > 0.0 && !t->rungs[RUNG_SITES].off && t->rungs[RUNG_SITES].due_ns < wake)
-			wake = t->rungs[RUNG_SITES].due_ns;
+		if (due < wake)
+			wake = due;
 	}
 	return end_ns != 0 && end_ns < wake ? end_ns : wake;
 }
@@ -245,6 +245,8 @@ static void begin(struct session *s)
 	if (s->listener.begin)
 		s->listener.begin(s->listener.arg, &t->info, (double)s->options.interval_ns / 1e6);
 	tick_all(s, s->begin_ns);
+	if (s->child > 0)
+		sources_before_main(t);
 	if (s->child > 0 && tracer_resume(s->tracer, s->child) < 0)
 		s->over = true;
 }
@@ -257,14 +259,11 @@ static void finish(struct session *s)
 	units_drain(s);
 	for (size_t i = 0; i < s->target_count; i++) {
 		struct target *t = s->targets[i];
-		const struct region *regions;
-		ssize_t count;
 
 		if (!t->gone) {
 			target_tick(t, now, true);
-			count = t->sites ? mem_regions(t->mem, &regions) : -1;
-			if (count >= 0)
-				site_table_refresh(t->sites, regions, (size_t)count);
+			sources_refresh(t);
+			sources_leave(t);
 		}
 		if (!t->standing || !t->gone)
 			look_verdict(t, now, true);

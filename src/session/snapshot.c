@@ -10,7 +10,6 @@
 #include "session/private.h"
 #include "session/units.h"
 
-#define SITES_REPORTED 20
 #define SERIES_ROWS 2000
 
 static int copy_info(const struct target *t, struct arena *arena, struct target_info *ret)
@@ -45,18 +44,13 @@ static int copy_heap(const struct heap_stats *from, struct arena *arena, struct 
 
 static int copy_sites(struct session *s, struct target *t, struct arena *arena, struct process_entry *entry)
 {
-	const struct site_query query = { .symbols = t->symbols,
-					  .since_s = growth_since_s(t),
-					  .until_s = t->last.t_s,
-					  .heap = t->has_heap ? &t->heap : NULL,
-					  .max = SITES_REPORTED };
 	uint64_t events, given_back;
 	const char *gap;
 	int rc;
 
 	if (!t->sites)
 		return 0;
-	rc = site_table_report(t->sites, &query, arena, &entry->sites, &entry->site_count);
+	rc = sources_report(t, arena, &entry->sites, &entry->site_count);
 	if (rc < 0)
 		return rc;
 	site_table_given_back(t->sites, growth_since_s(t), &events, &given_back);
@@ -89,6 +83,27 @@ static const char *top_site(const struct process_entry *entry)
 	return site->frames[0].function;
 }
 
+/* Sources that see single blocks know of each whether it is there still: of a program that frees all at its end, none is. */
+static void say_why_no_site(struct session *s, const struct target *t, const struct process_entry *entry)
+{
+	enum verdict_class class = entry->verdict.class;
+
+	if (site_ledger_events(t->ledger) == 0)
+		return;
+	if (entry->site_count == 0 && (class == VERDICT_LEAK || class == VERDICT_GROWTH || class == VERDICT_SCALING))
+		session_gap(s, "sites",
+			    "memory grew, but what was sampled meanwhile was given back, at the end of the program "
+			    "perhaps, or is "
+			    "too young to tell who keeps it",
+			    "watch a part of its time: --duration");
+	else if (entry->site_count > 0 && t->has_heap && strcmp(entry->sites[0].source, sites_faults.name) == 0)
+		session_gap(s, "sites",
+			    "call sites by page faults name who touched memory first: in a heap with churn that may be "
+			    "another than who "
+			    "keeps it",
+			    "compare with --sites probe");
+}
+
 static int fill_entry(struct session *s, struct target *t, struct arena *arena, struct process_entry *entry)
 {
 	int rc = copy_info(t, arena, &entry->target);
@@ -101,6 +116,8 @@ static int fill_entry(struct session *s, struct target *t, struct arena *arena, 
 		rc = copy_sites(s, t, arena, entry);
 	if (rc >= 0)
 		rc = judge(t, top_site(entry), arena, &entry->verdict);
+	if (rc >= 0 && t->ledger)
+		say_why_no_site(s, t, entry);
 	for (int m = 0; m < METRIC_COUNT; m++)
 		series_summary(t->series, (enum metric)m, &entry->metrics[m]);
 	for (int i = 0; i < REGION_CLASS_COUNT; i++) {
@@ -136,7 +153,7 @@ static int fill_session(struct session *s, struct snapshot *ret)
 	rungs[n++] = "observe";
 	if (t->has_heap)
 		rungs[n++] = "heap";
-	if (t->sites && site_table_events(t->sites) > 0)
+	if (sources_events(t) > 0)
 		rungs[n++] = "sites";
 	ret->session = (struct session_info){ .started_wall_ns = s->begin_wall_ns,
 					      .duration_s = session_time(s, end),

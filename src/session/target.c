@@ -85,6 +85,7 @@ static int begin_image(struct target *t)
 	rung_retry(t, RUNG_VERDICT, 500 * NS_PER_MS);
 	if (t->session->options.heap == HEAP_OFF)
 		t->rungs[RUNG_HEAP].off = true;
+	sources_choose(t);
 	if (t->session->options.sites == SITES_OFF)
 		t->rungs[RUNG_SITES].off = true;
 	if (!t->session->options.children)
@@ -133,9 +134,7 @@ int target_open(struct session *s, pid_t pid, bool standing, struct target **ret
 /* What was made for one program image, but for the figures. */
 static void leave_image(struct target *t)
 {
-	if (t->source)
-		t->source->ops->close(t->source);
-	t->source = NULL;
+	sources_close(t);
 	heap_walker_destroy(t->walker);
 	t->walker = NULL;
 	survivors_destroy(t->survivors);
@@ -163,6 +162,7 @@ void target_close(struct target *t)
 		return;
 	target_leave(t);
 	site_table_destroy(t->sites);
+	site_ledger_destroy(t->ledger);
 	symbols_destroy(t->symbols);
 	series_destroy(t->series);
 	arena_deinit(&t->heap_arena);
@@ -181,9 +181,11 @@ int target_exec(struct target *t)
 
 	leave_image(t);
 	site_table_destroy(t->sites);
+	site_ledger_destroy(t->ledger);
 	symbols_destroy(t->symbols);
 	series_destroy(t->series);
 	t->sites = NULL;
+	t->ledger = NULL;
 	t->symbols = NULL;
 	t->series = NULL;
 	t->exiting = t->has_heap = t->has_classes = t->has_verdict = false;

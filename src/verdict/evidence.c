@@ -510,6 +510,7 @@ const struct evidence_rule evidence_rules[] = {
 	{ "cycles", say_cycles },
 	{ "cycle-time", say_cycle_time },
 	{ "survivors", say_survivors },
+	{ "sites", say_sites },
 	{ "teeth", say_teeth },
 	{ "plateau", say_plateau },
 	{ "peak-held", say_peak_held },

@@ -11,6 +11,9 @@
 #define SLOWER 1.5
 #define SURVIVES 0.95
 #define DIES 0.5
+#define TOP_SHARE 0.5 /* of the growth of all call sites, in one of them */
+#define MANY_SITES 3
+#define STAYS 0.9 /* of all that was taken */
 
 static const char *unit_name(const struct judgement *j)
 {
@@ -208,6 +211,28 @@ void say_survivors(struct judgement *j, const char *id)
 		str_add(&j->text, " so far");
 	}
 	evidence_add(j, id, c->leak_probability, "probability", SURVIVES)->against = c->leak_probability < DIES;
+}
+
+/* A leak is a few places whose blocks stay amid others that give theirs back; data that is built up stays wherever it was taken. */
+void say_sites(struct judgement *j, const char *id)
+{
+	const struct sites_course *c = j->f.in->sites;
+
+	if (!c || !evidence_rises(j) || c->growing_sites == 0 || isnan(c->top_share) || isnan(c->survival))
+		return;
+	if (c->churning_sites > 0 && c->top_share >= TOP_SHARE) {
+		str_addf(&j->text,
+			 "of %zu stacks by which memory is taken %zu grow%s, and %zu give most of theirs back",
+			 c->growing_sites + c->churning_sites, c->growing_sites, c->growing_sites == 1 ? "s" : "",
+			 c->churning_sites);
+		evidence_add(j, id, c->top_share, "ratio", TOP_SHARE);
+	} else if (c->growing_sites >= MANY_SITES && c->survival >= STAYS) {
+		str_addf(&j->text,
+			 "%.0f %% of all that was taken is still there, by %zu stacks: so looks data that is "
+			 "built up",
+			 100 * c->survival, c->growing_sites);
+		evidence_add(j, id, c->survival, "ratio", STAYS)->against = j->v.class == VERDICT_LEAK;
+	}
 }
 
 void say_teeth(struct judgement *j, const char *id)

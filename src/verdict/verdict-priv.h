@@ -212,6 +212,7 @@ void say_transient(struct judgement *j, const char *id);
 void say_cycles(struct judgement *j, const char *id);
 void say_cycle_time(struct judgement *j, const char *id);
 void say_survivors(struct judgement *j, const char *id);
+void say_sites(struct judgement *j, const char *id);
 void say_teeth(struct judgement *j, const char *id);
 void say_units(struct judgement *j, const char *id);
 void actions_build(struct judgement *j);

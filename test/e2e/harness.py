@@ -4,6 +4,7 @@
 Everything that a test starts is ended by the bench, by pid, whatever happened. Every wait is bounded by the test's own time.
 Every report that memwatch writes is validated against the schema when it is read.
 """
+import atexit
 import json
 import os
 import shutil
@@ -17,6 +18,11 @@ import validate
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 MEMWATCH = os.environ.get("MEMWATCH", os.path.join(ROOT, "build", "memwatch"))
 VICTIMS = os.path.join(ROOT, "build", "test", "victims")
+
+# What memwatch keeps from one time to the next must not come from, nor stay in, the home of who runs the tests.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="memwatch-cache-")
+os.chmod(os.environ["XDG_CACHE_HOME"], 0o700)
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 TESTS = []
 

@@ -338,6 +338,33 @@ START_TEST(survivors_speak_for_and_against)
 }
 END_TEST
 
+START_TEST(few_sites_amid_churn_are_a_leak_and_many_that_stay_are_not)
+{
+	struct sites_course few = { .top_share = 0.97, .growing_sites = 1, .churning_sites = 12, .survival = 0.01 },
+			    many = { .top_share = 0.2, .growing_sites = 9, .churning_sites = 1, .survival = 0.97 },
+			    none = { .top_share = NAN, .churning_sites = 3, .survival = 0.01 };
+	struct judged j;
+	struct run r;
+
+	run_make(&r, RUN_LEAK_CHURN, 2, 20);
+	r.input.sites = &few;
+	judge(&r.input, &j);
+	ck_assert(!find_evidence(&j.v, "sites")->against);
+	ck_assert(strstr(find_evidence(&j.v, "sites")->text,
+			 "of 13 stacks by which memory is taken 1 grows, and 12 give"));
+	arena_deinit(&j.arena);
+	r.input.sites = &many;
+	judge(&r.input, &j);
+	ck_assert(find_evidence(&j.v, "sites")->against);
+	arena_deinit(&j.arena);
+	r.input.sites = &none;
+	judge(&r.input, &j);
+	ck_assert_ptr_null(find_evidence(&j.v, "sites"));
+	arena_deinit(&j.arena);
+	run_free(&r);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("verdict and work");
@@ -351,6 +378,7 @@ int main(void)
 	tcase_add_test(tc, a_program_that_slows_down_is_not_accused);
 	tcase_add_test(tc, counted_times_need_no_seconds);
 	tcase_add_test(tc, survivors_speak_for_and_against);
+	tcase_add_test(tc, few_sites_amid_churn_are_a_leak_and_many_that_stay_are_not);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
