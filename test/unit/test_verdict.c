@@ -110,11 +110,13 @@ END_TEST
 /* Kinds and inputs that between them reach each evidence rule. */
 static void collect_ids(enum run_kind kind, uint64_t seed, double seconds, bool foreign, bool seen[IDS_MAX])
 {
+	const struct sites_course few = { .top_share = 0.9, .growing_sites = 1, .churning_sites = 9, .survival = 0.01 };
 	struct judged j;
 	struct run r;
 
 	run_make(&r, kind, seed, seconds);
 	r.input.foreign_heap = foreign;
+	r.input.sites = &few;
 	judge(&r.input, &j);
 	for (size_t i = 0; evidence_rules[i].id; i++)
 		if (find_evidence(&j.v, evidence_rules[i].id))
