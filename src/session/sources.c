@@ -31,7 +31,7 @@
 #define OPEN_COST_PAUSES 20
 #define LOOK_MAX_NS (60 * NS_PER_MS)
 #define STOP_MAX_NS (1 * NS_PER_MS)
-#define BESIDE_SHARE 0.6        /* of the rung's budget, for stacks beside faults */
+#define BESIDE_SHARE 0.8        /* of the rung's budget, for stacks beside faults */
 #define EXPLAINED_SHARE 0.5     /* of the growth, by calls: then who asked for it is the better answer */
 #define LOOK_LATEST_NS NS_PER_S /* of a source that samples all the time: its buffers must not overflow */
 

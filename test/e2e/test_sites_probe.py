@@ -93,6 +93,7 @@ def test_after_kill_9_the_target_goes_on_and_is_cleaned(bench):
     assert watching.alive(), f"memwatch ended with {watching.status}: {watching.err[-300:]}"
     watching.signal(9)
     watching.wait(10)
+    bench.until(lambda: torture_probe.status_lines(target) or not target.alive(), "a line of the target", 20)
     steps = torture_probe.status_lines(target)[-1]["steps"]
     bench.until(lambda: torture_probe.status_lines(target)[-1]["steps"] > steps + 20000 or not target.alive(), "the target to go on", 20)
     told = bench.memwatch("doctor", target.pid, report=False).expect(0)
