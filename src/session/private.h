@@ -198,7 +198,10 @@ double growth_since_s(const struct target *t); /* from when on growth counts: af
 
 /* sources.c: where growth comes from. The best source that is permitted is used; what was refused, and why, is a gap. */
 void sources_choose(struct target *t); /* for a new program image */
-/* A child that is held at its exec: the probe is put in place before anything of the program runs. It is held afterwards too. */
+/*
+ * A child that is held at its exec: with --sites probe it is put in place before anything of the program runs. It is held afterwards too. Unless asked
+ * for the probe comes some moments later: programs that end at once must not pay for it.
+ */
 void sources_before_main(struct target *t);
 void look_sites(struct target *t, uint64_t now_ns);
 uint64_t sources_due_ns(const struct target *t); /* when look_sites() is to be called; UINT64_MAX: at no certain time */

@@ -4,7 +4,7 @@
  *
  * What is tried in turn, until one opens:
  *     --sites probe                        probe, faults, stacks
- *     --sites auto, memwatch's own child   probe, faults, stacks
+ *     --sites auto, memwatch's own child   probe, faults, stacks; the probe after some moments, for many a program ends at once
  *     --sites auto, --pid                  faults, and stacks beside it
  *     --sites faults                       faults, stacks
  *
@@ -134,7 +134,9 @@ static bool open_source(struct target *t, bool before_main)
 
 void sources_before_main(struct target *t)
 {
-	if (t->next == &sites_probe && t->mem && !t->rungs[RUNG_SITES].off)
+	bool asked = t->session->options.sites == SITES_PROBE && t->next == &sites_probe;
+
+	if (asked && t->mem && !t->rungs[RUNG_SITES].off)
 		(void)open_source(t, true);
 }
 

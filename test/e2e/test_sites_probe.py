@@ -165,7 +165,8 @@ def expect_works_or_refused(bench, name, *args, status=0, refused_for=None):
 def test_a_static_program_gets_faults_instead(bench):
     report, target = expect_works_or_refused(bench, "site_static", "malloc", "--rate", 4 << 20, refused_for=("static",))
     if report["sites"]: # a machine may refuse perf events: then there is a gap for these too
-        assert expect_first(report, target.truth)["source"] in ("faults", "stacks")
+        assert report["sites"][0]["source"] in ("faults", "stacks")
+        assert any(judge.is_leak(site, target.truth) for site in report["sites"]), report["sites"] # the churn may be first: see sources.c
     else:
         assert any("perf" in gap["reason"] for gap in site_gaps(report)), site_gaps(report)
 

@@ -18,6 +18,7 @@
 #include "sites/probe/place-priv.h"
 
 #define PAGE 4096ULL
+#define ADVICE_POPULATE_WRITE 23 /* MADV_POPULATE_WRITE, Linux 5.14; not in every libc */
 #define STATUS_BYTES 4096
 #define GAP_BYTES (64 * PAGE) /* left free around the state */
 #define SWAP_ROUNDS 3         /* a slot that the linker binds in between is found bound in the next round */
@@ -272,16 +273,19 @@ static void undo(struct probe_place *p)
 	}
 }
 
-/*
- * Every page of the state is brought in from here, so that no thread of the target waits for it, and so that its resident memory does not grow by them
- * later. The first word of a page is no field that is in use by now.
- */
-static int populate(const struct probe_place *p, struct err *err)
+int probe_populate(struct probe_place *p, bool sampling, struct err *err)
 {
-	int rc = 0;
+	const size_t from = offsetof(struct probe_state, filter), bytes = p->header.state_bytes - from;
+	const uint64_t args[6] = { p->state, p->header.state_bytes, ADVICE_POPULATE_WRITE };
+	cleanup_free void *zeros = sampling ? NULL : calloc(1, bytes);
+	int64_t value;
+	int rc;
 
-	for (uint64_t at = 0; rc >= 0 && at < p->header.state_bytes; at += PAGE)
-		rc = probe_set(p, at, 0);
+	if (p->adopted)
+		return 0; /* in use before: they are there */
+	if (sampling)
+		return probe_call_system(p, SYS_madvise, args, &value, err);
+	rc = zeros ? probe_write(p, p->state + from, zeros, bytes) : -ENOMEM;
 	return rc < 0 ? err_set(err, -rc, "cannot write into process %d: %s", (int)p->pid, strerror(-rc)) : 0;
 }
 
@@ -293,8 +297,6 @@ static int place_new(struct probe_place *p, const struct slot_set *set, struct e
 		rc = write_text(p, set, err);
 	if (rc >= 0)
 		rc = probe_call_blob(p, p->header.setup, err);
-	if (rc >= 0)
-		rc = populate(p, err);
 	if (rc < 0 && p->state != 0 && !probe_is_mapped(p->mem, p->state, p->header.state_bytes, REGION_WRITE))
 		err_set(err, ENOMEM, "process %d could not map memory for the probe; is it at a limit (ulimit -v)?",
 			(int)p->pid);
@@ -375,7 +377,7 @@ static int no_allocator(pid_t pid, struct err *err)
 /* Slots that hold something else may lead to a probe that was left behind: whether they do is seen later, nothing is touched for that. */
 static int find_slots(pid_t pid, struct mem *mem, struct slot_set *set, struct err *err)
 {
-	int rc = slots_find(pid, mem, set, err);
+	int rc = set->modules > 0 ? 0 : slots_find(pid, mem, set, err);
 
 	return rc >= 0 && !has_allocator(set) && set->stranger_count == 0 ? no_allocator(pid, err) : rc;
 }
@@ -392,13 +394,13 @@ static int find_no_other(pid_t pid, struct mem *mem, const struct slot_set *set,
 	return rc == 0 && !has_allocator(set) ? no_allocator(pid, err) : rc;
 }
 
-int probe_place_open(pid_t pid, struct tracer *tracer, struct mem *mem, struct probe_place *ret, struct err *err)
+int probe_place_open(pid_t pid, struct tracer *tracer, struct mem *mem, struct slot_set *known, struct probe_place *ret,
+		     struct err *err)
 {
 	const long of_blob[] = PROBE_SYSCALLS;
 	long calls[sizeof(of_blob) / sizeof(of_blob[0]) + 1] = { SYS_munmap };
 	struct probe_place p = { .pid = pid, .tracer = tracer, .mem = mem, .mem_fd = -1 };
-	struct slot_set set = { 0 };
-	int rc = find_slots(pid, mem, &set, err);
+	int rc = find_slots(pid, mem, known, err);
 
 	memcpy(calls + 1, of_blob, sizeof(of_blob));
 	if (rc >= 0)
@@ -406,14 +408,13 @@ int probe_place_open(pid_t pid, struct tracer *tracer, struct mem *mem, struct p
 	if (rc >= 0)
 		rc = probe_open_memory(&p, err);
 	if (rc >= 0)
-		rc = probe_adopt(&p, &set, err);
+		rc = probe_adopt(&p, known, err);
 	if (rc == 0)
-		rc = find_no_other(pid, mem, &set, err);
+		rc = find_no_other(pid, mem, known, err);
 	if (rc == 0)
-		rc = place_new(&p, &set, err);
+		rc = place_new(&p, known, err);
 	if (rc >= 0)
 		rc = write_settings(&p, err);
-	slot_set_deinit(&set);
 	if (rc < 0) {
 		probe_place_close(&p);
 		return rc;
@@ -510,54 +511,68 @@ static uint64_t count_foreign(const struct probe_place *p, const struct slot_set
 	return foreign;
 }
 
-static int swap_round(struct probe_place *p, size_t *ret_failed, struct err *err)
+static int want_slots(struct probe_place *p, const struct slot_set *set, size_t *ret_wanted, struct err *err)
 {
-	struct slot_set set = { 0 };
 	struct probe_slot *list = NULL, *grown;
 	size_t count = 0, wanted = 0;
-	int rc = slots_find(p->pid, p->mem, &set, err);
+	int rc = probe_read_slots(p, &list, &count);
 
-	if (rc < 0)
-		return rc;
-	p->link_maps = set.link_maps;
-	p->unsettled = set.unsettled;
-	p->foreign = count_foreign(p, &set);
-	p->static_copies = set.static_copies;
-	rc = probe_read_slots(p, &list, &count);
-	grown = rc >= 0 ? realloc(list, (count + set.count + 1) * sizeof(*list)) : NULL;
+	p->link_maps = set->link_maps;
+	p->unsettled = set->unsettled;
+	p->foreign = count_foreign(p, set);
+	p->static_copies = set->static_copies;
+	grown = rc >= 0 ? realloc(list, (count + set->count + 1) * sizeof(*list)) : NULL;
 	if (rc >= 0 && !grown)
 		rc = -ENOMEM;
 	list = grown ? grown : list;
 	if (rc >= 0)
-		wanted = want(p, &set, list, &count);
+		wanted = want(p, set, list, &count);
 	if (rc >= 0 && wanted > 0)
 		rc = probe_set_thread(p);
 	if (rc >= 0 && wanted > 0)
 		rc = probe_write_slots(p, list, count);
-	if (rc < 0)
-		err_set(err, -rc, "cannot write the list of slots into process %d: %s", (int)p->pid, strerror(-rc));
-	if (rc >= 0 && wanted > 0)
-		rc = probe_call_blob(p, p->header.swap, err);
 	free(list);
-	slot_set_deinit(&set);
-	list = NULL;
-	if (rc >= 0)
-		rc = probe_read_slots(p, &list, &count);
-	*ret_failed = p->slot_count = 0;
+	*ret_wanted = wanted;
+	return rc < 0 ? err_set(err, -rc, "cannot write the list of slots into process %d: %s", (int)p->pid,
+				strerror(-rc)) :
+			0;
+}
+
+static int count_slots(struct probe_place *p)
+{
+	struct probe_slot *list = NULL;
+	size_t count = 0;
+	int rc = probe_read_slots(p, &list, &count);
+
+	p->failed = p->slot_count = 0;
 	for (size_t i = 0; rc >= 0 && i < count; i++) {
-		*ret_failed += list[i].state == PROBE_SLOT_FAILED;
+		p->failed += list[i].state == PROBE_SLOT_FAILED;
 		p->slot_count += list[i].state == PROBE_SLOT_SWAPPED;
 	}
 	free(list);
 	return rc;
 }
 
-int probe_swap_slots(struct probe_place *p, struct err *err)
+static int swap_round(struct probe_place *p, const struct slot_set *known, struct err *err)
+{
+	struct slot_set found = { 0 };
+	size_t wanted = 0;
+	int rc = known ? 0 : slots_find(p->pid, p->mem, &found, err);
+
+	if (rc >= 0)
+		rc = want_slots(p, known ? known : &found, &wanted, err);
+	slot_set_deinit(&found);
+	if (rc >= 0 && wanted > 0)
+		rc = probe_call_blob(p, p->header.swap, err);
+	return rc < 0 ? rc : count_slots(p);
+}
+
+int probe_swap_slots(struct probe_place *p, const struct slot_set *known, struct err *err)
 {
 	int rc = 0;
 
 	p->failed = 1;
 	for (int round = 0; rc >= 0 && p->failed > 0 && round < SWAP_ROUNDS; round++)
-		rc = swap_round(p, &p->failed, err);
+		rc = swap_round(p, round == 0 ? known : NULL, err);
 	return rc;
 }

@@ -28,6 +28,7 @@
 #define SYMBOLS_FRESH_NS (2 * NS_PER_S)
 #define START_NS (5 * NS_PER_S) /* for the run-time linker of our own child */
 #define START_CALLS 200000
+#define POPULATE_S 0.1 /* a look before is the last one, of a program that ends */
 #define KEYS_MAX 65536 /* fingerprints remembered */
 #define DEEP_SHARE 4   /* one truncated stack in so many: longer slices from now on */
 #define GAPS_MAX 4
@@ -36,6 +37,7 @@
 struct probe {
 	struct site_context context;
 	struct probe_place place;
+	struct slot_set slots; /* as found at the opening, until they are swapped */
 	struct probe_ring ring;
 	struct probe_threads threads;
 	struct map stacks; /* fingerprint -> stack of the ledger */
@@ -67,11 +69,15 @@ static void note(struct probe *s, const char *text)
 static int linker_is_done(void *arg)
 {
 	struct probe *s = arg;
-	struct slot_set set = { 0 };
 	struct err ignored = ERR_INIT;
-	int rc = slots_find(s->context.pid, s->context.mem, &set, &ignored);
+	uint64_t generation;
+	int rc = slots_generation(s->context.pid, s->context.mem,
+				  &generation); /* a few reads say no, most of the time */
 
-	slot_set_deinit(&set);
+	if (rc >= 0)
+		rc = slots_find(s->context.pid, s->context.mem, &s->slots, &ignored);
+	if (rc < 0)
+		slot_set_deinit(&s->slots);
 	return rc == -EAGAIN ? 0 : rc < 0 ? rc : 1;
 }
 
@@ -92,6 +98,7 @@ static void probe_source_close(struct site_source *source)
 
 	probe_place_close(&s->place);
 	probe_ring_deinit(&s->ring);
+	slot_set_deinit(&s->slots);
 	map_deinit(&s->stacks);
 	free(s);
 	free(source);
@@ -108,7 +115,7 @@ static int wait_for_linker(struct probe *s, struct err *err)
 static int begin_sampling(struct probe *s, struct err *err)
 {
 	struct err why = ERR_INIT;
-	int rc = probe_swap_slots(&s->place, &why);
+	int rc = probe_swap_slots(&s->place, &s->slots, &why);
 
 	if (rc == -EAGAIN) /* the linker is at work: look_for_modules() will come to it */
 		rc = 0;
@@ -116,6 +123,8 @@ static int begin_sampling(struct probe *s, struct err *err)
 		return err_set(err, -rc, "%s", why.msg);
 	if (rc >= 0)
 		rc = mem_read_u64(s->context.mem, s->place.state + offsetof(struct probe_state, tail), &s->ring.tail);
+	if (rc >= 0 && !s->context.from_start) /* a program that begins may end at once: it is done at the first look */
+		rc = probe_populate(&s->place, false, err);
 	if (rc >= 0)
 		rc = probe_tell_stacks(&s->threads, &s->place);
 	if (rc >= 0)
@@ -144,7 +153,7 @@ static int probe_source_open(const struct site_context *context, struct site_sou
 	if (context->from_start)
 		rc = wait_for_linker(s, err);
 	if (rc >= 0)
-		rc = probe_place_open(context->pid, context->tracer, context->mem, &s->place, err);
+		rc = probe_place_open(context->pid, context->tracer, context->mem, &s->slots, &s->place, err);
 	if (rc >= 0) {
 		rc = begin_sampling(s, err);
 		if (rc < 0 && probe_leave(&s->place, &why) < 0 && why.code != ESRCH)
@@ -372,7 +381,7 @@ static int look_for_modules(struct probe *s, struct err *err)
 	if (rc == -EAGAIN || (rc >= 0 && generation == s->place.link_maps && s->place.unsettled == 0))
 		return 0;
 	if (rc >= 0)
-		rc = probe_swap_slots(&s->place, err);
+		rc = probe_swap_slots(&s->place, NULL, err);
 	if (rc >= 0)
 		rc = symbols_update(s->context.symbols, s->context.mem);
 	map_clear(&s->stacks); /* what was unwound without knowing the new modules */
@@ -395,6 +404,15 @@ static void note_gaps(struct probe *s)
 			"--budget");
 }
 
+/* A program that ends at once is not to pay for a whole look. */
+static bool nothing_sampled(const struct probe *s)
+{
+	uint64_t head;
+
+	return mem_read_u64(s->context.mem, s->place.state + offsetof(struct probe_state, head), &head) >= 0 &&
+	       head == s->ring.tail;
+}
+
 static int probe_source_look(struct site_source *source, double t_s, uint64_t grew_bytes, double rate,
 			     struct site_budget *budget, struct err *err)
 {
@@ -407,12 +425,22 @@ static int probe_source_look(struct site_source *source, double t_s, uint64_t gr
 	(void)rate;
 	budget->retry_ns = LOOK_NS;
 	s->t_s = t_s;
+	if (t_s < POPULATE_S && nothing_sampled(s)) {
+		site_ledger_tick(s->context.ledger, t_s);
+		charge(s, budget);
+		return 0;
+	}
 	if (now - s->modules_ns > MODULES_NS) {
 		s->modules_ns = now;
 		rc = look_for_modules(s, err);
 	}
 	if (s->symbols_ns == 0) {
 		s->symbols_ns = now;
+		if (s->context.from_start && t_s > POPULATE_S) {
+			struct err ignored = ERR_INIT; /* then it grows by them */
+
+			(void)!probe_populate(&s->place, true, &ignored);
+		}
 		rc = rc < 0 ? rc : symbols_update(s->context.symbols, s->context.mem);
 	}
 	if (rc >= 0)

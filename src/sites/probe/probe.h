@@ -52,13 +52,18 @@ struct probe_place {
 	}
 
 /*
- * Slots first: without any nothing is touched. Then an older probe is adopted or a new one is placed; not yet enabled. 0; -ENOTSUP (static, no
+ * known: the target's slots, found a moment ago; an empty set is filled in. Slots first: without any nothing is touched. Then an older probe is adopted or a new one is placed; not yet enabled. 0; -ENOTSUP (static, no
  * allocator's functions in any slot, remote calls impossible), -EBUSY (another memwatch), -EAGAIN (the linker is at work), -ETIME, -EPERM, -ESRCH …
  */
-must_check int probe_place_open(pid_t pid, struct tracer *tracer, struct mem *mem, struct probe_place *ret,
-				struct err *err);
-/* Slots that are not swapped yet, of modules that were loaded meanwhile too. */
-must_check int probe_swap_slots(struct probe_place *p, struct err *err);
+must_check int probe_place_open(pid_t pid, struct tracer *tracer, struct mem *mem, struct slot_set *known,
+				struct probe_place *ret, struct err *err);
+/* Slots that are not swapped yet, of modules that were loaded meanwhile too. known: as they were found a moment ago, or NULL. */
+must_check int probe_swap_slots(struct probe_place *p, const struct slot_set *known, struct err *err);
+/*
+ * Brings in the pages of the state, so that the target's resident memory does not grow by them later. Before it samples: by writing the zeros that they
+ * hold, in memwatch's own time. While it samples: by a call in the target, which keeps one thread of it for some milliseconds.
+ */
+must_check int probe_populate(struct probe_place *p, bool sampling, struct err *err);
 /* Takes it out. 0: nothing is left. -EBUSY: what is left is inert, err says why. The place is closed in any case. */
 must_check int probe_leave(struct probe_place *p, struct err *err);
 void probe_place_close(struct probe_place *p); /* only the descriptor */
@@ -71,7 +76,7 @@ must_check int probe_set(const struct probe_place *p, size_t offset, uint64_t va
 struct probe_threads { /* what the blob was told */
 	uint64_t owners[PROBE_THREADS];
 	uint64_t main_low, told_ns;
-	bool changed;
+	bool told, changed;
 };
 /* Publishes the stacks of threads that the blob has met, as far as they are known beyond doubt; frees the entries of those that have ended. */
 must_check int probe_tell_stacks(struct probe_threads *t, const struct probe_place *p);

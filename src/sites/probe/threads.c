@@ -77,7 +77,17 @@ static bool is_news(const struct probe_threads *t, const struct probe_thread *th
 	return false;
 }
 
-int probe_tell_stacks(struct probe_threads *t, const struct probe_place *p)
+/* Before anything has been sampled: the first thread's is all that there is. */
+static int tell_first(struct probe_threads *t, const struct probe_place *p)
+{
+	const struct region *regions;
+	ssize_t count = mem_regions(p->mem, &regions);
+
+	t->told = true;
+	return count < 0 ? (int)count : tell_main(t, p, regions, (size_t)count);
+}
+
+static int tell_all(struct probe_threads *t, const struct probe_place *p)
 {
 	const size_t bytes = sizeof(((struct probe_state *)0)->threads), keys = sizeof(((struct probe_state *)0)->keys);
 	struct probe_thread *threads cleanup_free = malloc(bytes);
@@ -104,4 +114,9 @@ int probe_tell_stacks(struct probe_threads *t, const struct probe_place *p)
 	if (rc >= 0 && t->changed)
 		rc = probe_write(p, p->state + offsetof(struct probe_state, keys), zero, keys);
 	return rc;
+}
+
+int probe_tell_stacks(struct probe_threads *t, const struct probe_place *p)
+{
+	return t->told ? tell_all(t, p) : tell_first(t, p);
 }
