@@ -115,16 +115,18 @@ static int wait_for_linker(struct probe *s, struct err *err)
 static int begin_sampling(struct probe *s, struct err *err)
 {
 	struct err why = ERR_INIT;
-	int rc = probe_swap_slots(&s->place, &s->slots, &why);
+	int rc = 0;
 
+	/* first of all: it writes over what the state holds. A program that begins may end at once: there it is done at the first look */
+	if (!s->context.from_start)
+		rc = probe_populate(&s->place, false, &why);
+	if (rc >= 0)
+		rc = probe_swap_slots(&s->place, &s->slots, &why);
 	if (rc == -EAGAIN) /* the linker is at work: look_for_modules() will come to it */
 		rc = 0;
 	else if (rc < 0)
 		return err_set(err, -rc, "%s", why.msg);
-	if (rc >= 0)
-		rc = mem_read_u64(s->context.mem, s->place.state + offsetof(struct probe_state, tail), &s->ring.tail);
-	if (rc >= 0 && !s->context.from_start) /* a program that begins may end at once: it is done at the first look */
-		rc = probe_populate(&s->place, false, err);
+	rc = mem_read_u64(s->context.mem, s->place.state + offsetof(struct probe_state, tail), &s->ring.tail);
 	if (rc >= 0)
 		rc = probe_tell_stacks(&s->threads, &s->place);
 	if (rc >= 0)

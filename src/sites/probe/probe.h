@@ -60,7 +60,7 @@ must_check int probe_place_open(pid_t pid, struct tracer *tracer, struct mem *me
 /* Slots that are not swapped yet, of modules that were loaded meanwhile too. known: as they were found a moment ago, or NULL. */
 must_check int probe_swap_slots(struct probe_place *p, const struct slot_set *known, struct err *err);
 /*
- * Brings in the pages of the state, so that the target's resident memory does not grow by them later. Before it samples: by writing the zeros that they
+ * Brings in the pages of the state, so that the target's resident memory does not grow by them later. Before any slot is swapped: by writing the zeros that they
  * hold, in memwatch's own time. While it samples: by a call in the target, which keeps one thread of it for some milliseconds.
  */
 must_check int probe_populate(struct probe_place *p, bool sampling, struct err *err);
