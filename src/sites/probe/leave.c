@@ -113,17 +113,28 @@ static int make_inert(struct probe_place *p, struct err *err)
 	return probe_call_system(p, SYS_madvise, args, &value, err);
 }
 
-/* Whether the code of a module takes the value of a slot of ours: then it may lie anywhere by now. */
-static bool may_be_copied(const struct probe_place *p)
+enum reached { REACHED_NOT, REACHED_PERHAPS, REACHED_SURELY };
+
+/*
+ * Whether anything may still lead here, by the modules as they are now, whatever our list says. SURELY: a slot does, or it cannot be told. PERHAPS: the code
+ * of a module takes the value of a slot of ours: then it may lie anywhere by now.
+ */
+static enum reached may_be_reached(const struct probe_place *p)
 {
 	struct slot_set set = { 0 };
 	struct err ignored = ERR_INIT;
-	bool copied = p->copied || slots_find(p->pid, p->mem, &set, &ignored) < 0;
+	enum reached reached = p->copied ? REACHED_PERHAPS : REACHED_NOT;
 
-	for (size_t i = 0; i < set.count && !copied; i++)
-		copied = set.slots[i].copied && p->header.real[set.slots[i].function] != 0;
+	if (slots_find(p->pid, p->mem, &set, &ignored) < 0)
+		reached = REACHED_SURELY;
+	for (size_t i = 0; i < set.count; i++)
+		if (set.slots[i].copied && p->header.real[set.slots[i].function] != 0)
+			reached = REACHED_PERHAPS;
+	for (size_t i = 0; i < set.stranger_count; i++)
+		if (set.strangers[i].value - p->text < p->text_bytes)
+			reached = REACHED_SURELY;
 	slot_set_deinit(&set);
-	return copied;
+	return reached;
 }
 
 /* Whether a word is the address of one of our functions, as a copied slot would be. */
@@ -215,6 +226,7 @@ static int search_copies(const struct probe_place *p)
 static int leave(struct probe_place *p, struct err *err)
 {
 	struct err why = ERR_INIT;
+	enum reached reached;
 	int rc = probe_set(p, offsetof(struct probe_state, enabled), 0);
 
 	if (rc >= 0)
@@ -232,7 +244,8 @@ static int leave(struct probe_place *p, struct err *err)
 			"did not come out of it in time; memwatch doctor %d --clean",
 			(unsigned long long)p->text_bytes >> 10, (int)p->pid, (int)p->pid);
 	}
-	if (may_be_copied(p) && search_copies(p) != 0) {
+	reached = may_be_reached(p);
+	if (reached == REACHED_SURELY || (reached == REACHED_PERHAPS && search_copies(p) != 0)) {
 		rc = make_inert(p, err);
 		return rc < 0 ? rc :
 				err_set(err, EBUSY,
