@@ -131,6 +131,13 @@ size_t site_ledger_blocks(struct site_ledger *l, struct heap_block *ret, size_t 
 void site_ledger_seen(struct site_ledger *l, const struct heap_block *blocks, size_t count, double t_s);
 void site_ledger_each(struct site_ledger *l, bool (*gone)(void *arg, uint64_t address, uint64_t size), void *arg,
 		      double t_s);
+/*
+ * The target has ended. A program that ends gives back what it held: a map goes out of scope, a runtime is taken down. That is not what it did
+ * while it ran. Where a stack lost most of its settled bytes in one go at the very end, after a time with hardly any such loss, its
+ * blocks are taken as live again, in history too. Returns whether there were any: then a heap walk of the end is no truth about them. To be called
+ * after the last tick; blocks reported later are taken in as ever. false also where memory is short.
+ */
+bool site_ledger_rewind(struct site_ledger *l);
 size_t site_ledger_count(const struct site_ledger *l);    /* live blocks */
 uint64_t site_ledger_events(const struct site_ledger *l); /* blocks ever taken */
 struct site_query;

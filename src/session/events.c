@@ -50,7 +50,7 @@ static void on_exit_stop(struct session *s, struct target *t)
 
 	t->exiting = true;
 	target_tick(t, begin, true);
-	sources_refresh(t);
+	sources_ended(t);
 	look_verdict(t, begin, true);
 	s->cost.exit_hold_ns += clock_now_ns() - begin;
 }

@@ -99,7 +99,8 @@ struct target {
 	double rollup_noise_bytes; /* largest |statm - smaps_rollup| seen */
 	double mark_rss, mark_t_s; /* where the present rate of growth is measured from */
 	double sites_rss;          /* at the last look for sites */
-	double rate;               /* bytes/s by which memory grows now; 0: it does not */
+	bool sites_rewound; /* the ledger is as before the last moments: the heap walked at the end is no truth about it */
+	double rate;        /* bytes/s by which memory grows now; 0: it does not */
 
 	struct arena heap_arena; /* of the newest walk */
 	struct arena heap_spare;
@@ -207,6 +208,7 @@ void look_sites(struct target *t, uint64_t now_ns);
 uint64_t sources_due_ns(const struct target *t); /* when look_sites() is to be called; UINT64_MAX: at no certain time */
 void sources_found_heap(struct target *t);       /* a walker is there now */
 void sources_refresh(struct target *t);          /* a last look; what is mapped no more is taken off */
+void sources_ended(struct target *t);            /* the last look at one that has ended and is held */
 void sources_leave(struct target *t);            /* takes everything out of a target that lives */
 void sources_close(struct target *t);            /* notes what could not be seen, and closes the source */
 /* Blocks whose fate the next walk of the heap is to tell, ascending, at most cap; and what it found. */

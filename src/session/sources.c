@@ -371,6 +371,12 @@ void sources_refresh(struct target *t)
 		site_table_refresh(t->sites, regions, (size_t)count);
 }
 
+void sources_ended(struct target *t)
+{
+	sources_refresh(t);
+	t->sites_rewound = t->ledger && site_ledger_rewind(t->ledger);
+}
+
 void sources_leave(struct target *t)
 {
 	struct err why = ERR_INIT;
@@ -468,7 +474,7 @@ int sources_report(struct target *t, struct arena *arena, struct site **ret, siz
 	const struct site_query query = { .symbols = t->symbols,
 					  .since_s = growth_since_s(t),
 					  .until_s = t->last.t_s,
-					  .heap = t->has_heap ? &t->heap : NULL,
+					  .heap = t->has_heap && !t->sites_rewound ? &t->heap : NULL,
 					  .max = SITES_REPORTED };
 	int rc = 0;
 

@@ -188,7 +188,7 @@ int target_exec(struct target *t)
 	t->ledger = NULL;
 	t->symbols = NULL;
 	t->series = NULL;
-	t->exiting = t->has_heap = t->has_classes = t->has_verdict = false;
+	t->exiting = t->has_heap = t->has_classes = t->has_verdict = t->sites_rewound = false;
 	t->from_start = true;
 	t->peak_rss_bytes = UNKNOWN_U64;
 	memset(t->rungs, 0, sizeof(t->rungs));

@@ -14,8 +14,9 @@ struct ledger_entry { /* one sampled block */
 	uint64_t address, size;
 	double weight, t_s;
 	double moved_s; /* it goes on with a block that was lifted: since when it is this one; 0: it does not */
+	double gone_s;  /* of one in a grave: when it was given back */
 	uint32_t stack;
-	uint32_t before, after; /* unsettled ones by birth; `after` links free entries too */
+	uint32_t before, after; /* unsettled ones by birth; `after` links graves and free entries too */
 	bool used, settled, in_heap;
 };
 
@@ -50,6 +51,8 @@ struct site_ledger {
 	size_t slot_cap; /* power of two, at least 2 * entry_cap */
 	size_t live;
 	uint32_t young_first, young_last;
+	uint32_t grave_first,
+		grave_last; /* settled ones that were given back within the last settle age, by that time */
 	unsigned int level; /* blocks whose hash has a one in that many bits are not kept */
 	size_t cursor;      /* of site_ledger_blocks() */
 	uint64_t events;
@@ -65,6 +68,11 @@ struct site_ledger {
 double ledger_settle_age(const struct site_ledger *l, double t_s);
 size_t ledger_age_bin(double age_s);
 double ledger_age_start(size_t bin);
+void ledger_count_settled(struct site_ledger *l, const struct ledger_entry *e, double sign);
+/* An entry that is in no list any more. */
+void ledger_set_free(struct site_ledger *l, uint32_t index);
+/* Puts an entry of the graves, taken out of their list, among the settled; false: another block has its address by now, it is free. */
+bool ledger_revive(struct site_ledger *l, uint32_t index);
 /* The chunk of glibc that holds a block of that size; other allocators' are close enough. */
 size_t ledger_class(uint64_t size);
 double ledger_var(const struct ledger_entry *e);

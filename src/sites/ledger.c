@@ -4,7 +4,8 @@
  * last one and not what is live. History is the sums at LEDGER_MARKS times, spaced ever further apart.
  *
  * Invariants: each used entry is in the slots once; entries are settled or in the list of the young, which is by birth; the sums of a
- * stack and of a class are over its settled entries; with level n all entries pass kept() for n.
+ * stack and of a class are over its settled entries; with level n all entries pass kept() for n. Entries that are not used are free or in
+ * graves: settled ones that were given back lately, for site_ledger_rewind(); where room is short, graves are given up first.
  */
 #include <errno.h>
 #include <math.h>
@@ -25,7 +26,7 @@ int site_ledger_create(struct site_ledger **ret)
 	if (!l)
 		return -ENOMEM;
 	site_stacks_init(&l->stacks, LEDGER_STACKS_MAX, LEDGER_PC_BYTES);
-	l->free_first = l->young_first = l->young_last = LEDGER_NONE;
+	l->free_first = l->young_first = l->young_last = l->grave_first = l->grave_last = LEDGER_NONE;
 	*ret = l;
 	return 0;
 }
@@ -209,7 +210,7 @@ static void link_young(struct site_ledger *l, uint32_t index, bool is_old)
 		l->young_first = index;
 }
 
-static void count_settled(struct site_ledger *l, const struct ledger_entry *e, double sign)
+void ledger_count_settled(struct site_ledger *l, const struct ledger_entry *e, double sign)
 {
 	struct ledger_stack *s = &l->of[e->stack];
 	double var = sign * ledger_var(e);
@@ -227,29 +228,81 @@ static void count_settled(struct site_ledger *l, const struct ledger_entry *e, d
 	}
 }
 
-static void forget(struct site_ledger *l, size_t slot)
+static uint32_t take_out(struct site_ledger *l, size_t slot)
 {
 	uint32_t index = l->slots[slot].entry - 1;
 	struct ledger_entry *e = &l->entries[index];
 
 	if (e->settled)
-		count_settled(l, e, -1.0);
+		ledger_count_settled(l, e, -1.0);
 	else
 		unlink_young(l, e);
 	clear_slot(l, slot);
 	e->used = false;
-	e->after = l->free_first;
-	l->free_first = index;
 	l->live--;
+	return index;
+}
+
+void ledger_set_free(struct site_ledger *l, uint32_t index)
+{
+	l->entries[index].after = l->free_first;
+	l->free_first = index;
+}
+
+static void forget(struct site_ledger *l, size_t slot)
+{
+	ledger_set_free(l, take_out(l, slot));
+}
+
+static void bury(struct site_ledger *l, uint32_t index)
+{
+	l->entries[index].after = LEDGER_NONE;
+	if (l->grave_last == LEDGER_NONE)
+		l->grave_first = index;
+	else
+		l->entries[l->grave_last].after = index;
+	l->grave_last = index;
+}
+
+static uint32_t pop_grave(struct site_ledger *l)
+{
+	uint32_t index = l->grave_first;
+
+	l->grave_first = l->entries[index].after;
+	if (l->grave_first == LEDGER_NONE)
+		l->grave_last = LEDGER_NONE;
+	return index;
 }
 
 static void give_back(struct site_ledger *l, size_t slot, double t_s)
 {
-	const struct ledger_entry *e = &l->entries[l->slots[slot].entry - 1];
+	uint32_t index = take_out(l, slot);
+	struct ledger_entry *e = &l->entries[index];
 
-	if (e->settled)
-		l->of[e->stack].deaths[ledger_age_bin(t_s - e->t_s)] += 1.0F;
-	forget(l, slot);
+	if (!e->settled) {
+		ledger_set_free(l, index);
+		return;
+	}
+	l->of[e->stack].deaths[ledger_age_bin(t_s - e->t_s)] += 1.0F;
+	e->gone_s = t_s;
+	bury(l, index);
+}
+
+bool ledger_revive(struct site_ledger *l, uint32_t index)
+{
+	struct ledger_entry *e = &l->entries[index];
+	uint32_t hash = (uint32_t)hash_address(e->address);
+	size_t slot = find_slot(l, e->address, hash);
+
+	if (l->slots[slot].entry) {
+		ledger_set_free(l, index);
+		return false;
+	}
+	l->slots[slot] = (struct ledger_slot){ hash, index + 1 };
+	e->used = true;
+	l->live++;
+	ledger_count_settled(l, e, 1.0);
+	return true;
 }
 
 /* ---- thinning ---- */
@@ -277,6 +330,24 @@ static void rescale_marks(struct site_ledger *l, const struct before *before, st
 		now->deaths[i] *= 0.5F;
 }
 
+static void thin_graves(struct site_ledger *l)
+{
+	uint32_t next = l->grave_first;
+
+	l->grave_first = l->grave_last = LEDGER_NONE;
+	while (next != LEDGER_NONE) {
+		uint32_t index = next;
+		struct ledger_entry *e = &l->entries[index];
+
+		next = e->after;
+		e->weight *= 2.0;
+		if (kept(l, hash_address(e->address)))
+			bury(l, index);
+		else
+			ledger_set_free(l, index);
+	}
+}
+
 static int thin(struct site_ledger *l)
 {
 	size_t count = l->stacks.count;
@@ -300,11 +371,12 @@ static int thin(struct site_ledger *l)
 			continue;
 		}
 		if (e->settled)
-			count_settled(l, e, -1.0);
+			ledger_count_settled(l, e, -1.0);
 		e->weight *= 2.0;
 		if (e->settled)
-			count_settled(l, e, 1.0);
+			ledger_count_settled(l, e, 1.0);
 	}
+	thin_graves(l);
 	for (size_t i = 0; i < count; i++)
 		rescale_marks(l, &before[i], &l->of[i]);
 	for (size_t m = 0; m < l->mark_count; m++) {
@@ -343,8 +415,12 @@ int site_ledger_taken(struct site_ledger *l, uint32_t stack, const struct ledger
 		if (!kept(l, hash))
 			return 0;
 	}
-	if (l->free_first == LEDGER_NONE && l->entry_top == l->entry_cap && grow(l) < 0)
-		return -ENOMEM;
+	if (l->free_first == LEDGER_NONE && l->entry_top == l->entry_cap) {
+		if (l->entry_cap >= LEDGER_BLOCKS_MAX)
+			ledger_set_free(l, pop_grave(l)); /* there is one: not all are live */
+		else if (grow(l) < 0)
+			return -ENOMEM;
+	}
 	slot = find_slot(l, b->address, (uint32_t)hash);
 	index = l->free_first;
 	if (index != LEDGER_NONE)
@@ -433,8 +509,10 @@ void site_ledger_tick(struct site_ledger *l, double t_s)
 
 		unlink_young(l, e);
 		e->settled = true;
-		count_settled(l, e, 1.0);
+		ledger_count_settled(l, e, 1.0);
 	}
+	while (l->grave_first != LEDGER_NONE && l->entries[l->grave_first].gone_s <= born)
+		ledger_set_free(l, pop_grave(l));
 	take_mark(l);
 }
 

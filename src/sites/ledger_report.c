@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sites/ledger-priv.h"
+#include "sites/ledger-window.h"
 
 #define Z95 1.96
 #define Z_GROWS 2.0       /* net gain of samples, in standard deviations, where blocks left too: sites are many */
@@ -22,43 +22,11 @@
 #define HORIZON 10.0      /* windows ahead: what of the growth would still be there? */
 #define KEEP_MIN 2e-4     /* a backlog turns over and grows without bound all the same */
 #define HAZARD_Z 1.64
-#define CLASS_EXCESS 1.2 /* estimate over truth from where on a size class is scaled down, if significant */
-#define CLASS_Z 2.0
-#define CLASS_LEAST 65536.0 /* what a class grows by in a window by mere chance: truth is not finer than that */
 #define CHURN_SURVIVAL 0.5
 #define NAMED_FACTOR 8 /* stacks to name for each site wanted: some read the same */
 #define AGES_MAX 63    /* blocks of a site from which its median age is told */
 
-struct growth { /* of one stack in the window */
-	uint32_t stack;
-	/* settled live blocks born in the window (in), and from before (old) */
-	double moved, moved_last_s; /* old ones that were moved within the window, and when the last one was */
-	double in, in_var, in_size, in_samples, in_blocks, in_scaled, last_birth_s;
-	double old, old_var, old_samples;
-	double left_var, left_samples;
-	double taken, taken_blocks, there; /* in the window; of that still live, young ones too */
-	double grown, low, high, score, scale;
-	double claimed, truth; /* growth in size classes that overclaim; what these really grew by */
-	uint64_t classes[HEAP_CLASS_COUNT / 64];
-	float exposure[LEDGER_AGES]; /* block-seconds lived at that age */
-};
-
-struct class_truth { /* of one size class */
-	bool scaled;
-	double in, plausible, truth, target;
-};
-
-struct window {
-	const struct site_ledger *l;
-	const struct site_query *q;
-	double since_s, until_s, born_s; /* blocks born later settled in the window */
-	size_t mark;                     /* the first one after since_s */
-	double part;                     /* of the way from the mark before it; NaN: no mark before: all was 0 */
-	struct growth *of;               /* by stack; after ranking by score */
-	struct class_truth classes[HEAP_CLASS_COUNT];
-};
-
-static double between(const struct window *w, double before, double after)
+double window_between(const struct window *w, double before, double after)
 {
 	return isnan(w->part) ? 0.0 : before + w->part * (after - before);
 }
@@ -71,9 +39,11 @@ static struct ledger_sums sums_at(const struct window *w, const struct ledger_st
 	const struct ledger_sums *b = w->mark < w->l->mark_count ? &s->marks[w->mark] : &now;
 	const struct ledger_sums *a = w->mark > 0 ? &s->marks[w->mark - 1] : b;
 
-	return (struct ledger_sums){ between(w, a->settled, b->settled), (float)between(w, a->var, b->var),
-				     (float)between(w, a->samples, b->samples), (float)between(w, a->taken, b->taken),
-				     (float)between(w, a->taken_blocks, b->taken_blocks) };
+	return (struct ledger_sums){ window_between(w, a->settled, b->settled),
+				     (float)window_between(w, a->var, b->var),
+				     (float)window_between(w, a->samples, b->samples),
+				     (float)window_between(w, a->taken, b->taken),
+				     (float)window_between(w, a->taken_blocks, b->taken_blocks) };
 }
 
 static void place(struct window *w, double t_s)
@@ -146,8 +116,6 @@ static void add_entry(struct window *w, const struct ledger_entry *e, double set
 	g->in_samples += 1.0;
 	g->in_blocks += e->size > 0 ? e->weight / (double)e->size : 1.0;
 	g->last_birth_s = fmax(g->last_birth_s, e->t_s);
-	if (e->in_heap)
-		w->classes[ledger_class(e->size)].in += e->weight;
 }
 
 /* A buffer that realloc() makes ever larger: no new block settles in the window, but what there is has grown. */
@@ -190,95 +158,6 @@ static int sum_blocks(struct window *w)
 		take_moved(g);
 	}
 	return 0;
-}
-
-/* ---- heap truth ---- */
-
-static bool known_classes(const struct window *w, double ret_truth[HEAP_CLASS_COUNT])
-{
-	const struct heap_stats *heap = w->q ? w->q->heap : NULL;
-
-	memset(ret_truth, 0, HEAP_CLASS_COUNT * sizeof(*ret_truth));
-	if (!heap || heap->class_count == 0)
-		return false;
-	for (size_t i = 0; i < heap->class_count; i++) {
-		double grown = heap->classes[i].growth_per_s * (w->until_s - w->since_s);
-
-		if (isnan(grown))
-			return false;
-		ret_truth[heap_class_index(heap->classes[i].size)] = fmax(0.0, grown);
-	}
-	return true;
-}
-
-/* Classes whose estimate is beyond the truth. A chunk may be a class larger than its block needs, where a rest would be too small. */
-static void judge_classes(struct window *w, const double truth[HEAP_CLASS_COUNT])
-{
-	const struct site_ledger *l = w->l;
-
-	for (size_t i = 0; i < HEAP_CLASS_COUNT; i++) {
-		const struct ledger_class *now = &l->classes[i];
-		const struct ledger_class *b = w->mark < l->mark_count ? &l->class_marks[w->mark][i] : now;
-		const struct ledger_class *a = w->mark > 0 ? &l->class_marks[w->mark - 1][i] : b;
-		struct class_truth *c = &w->classes[i];
-		double grown = now->settled - between(w, a->settled, b->settled);
-		double noise = CLASS_Z * sqrt(fmax(0.0, now->var - between(w, a->var, b->var)));
-
-		c->truth = fmax(CLASS_LEAST, truth[i] + (i > 0 ? truth[i - 1] : 0.0) +
-						     (i + 1 < HEAP_CLASS_COUNT ? truth[i + 1] : 0.0));
-		c->scaled = grown > c->truth * CLASS_EXCESS && grown > c->truth + noise;
-		c->target = fmax(0.0, c->in - (grown - c->truth));
-	}
-}
-
-/* A stack that alone gained far more than its classes grew by has replaced something: it can hardly be what grows. */
-static double plausibility(const struct growth *g)
-{
-	double ratio = g->claimed > g->truth * CLASS_EXCESS ? g->truth / g->claimed : 1.0;
-
-	return ratio * ratio;
-}
-
-static void join_truth(struct window *w)
-{
-	const struct site_ledger *l = w->l;
-	double truth[HEAP_CLASS_COUNT];
-
-	if (!known_classes(w, truth))
-		return;
-	judge_classes(w, truth);
-	for (int pass = 0; pass < 3; pass++) {
-		for (size_t i = 0; i < l->entry_top; i++) {
-			const struct ledger_entry *e = &l->entries[i];
-			size_t class = ledger_class(e->size);
-			struct growth *g = &w->of[e->used ? e->stack : 0];
-			struct class_truth *c = &w->classes[class];
-			uint64_t bit = 1ULL << (class % 64);
-
-			if (!e->used || !e->settled || e->t_s <= w->born_s)
-				continue;
-			if (pass == 2)
-				g->in_scaled +=
-					e->weight * (e->in_heap && c->scaled ?
-							     fmin(1.0, plausibility(g) * c->target / c->plausible) :
-							     1.0);
-			if (!e->in_heap || !c->scaled)
-				continue;
-			if (pass == 1)
-				c->plausible += e->weight * fmax(1e-9, plausibility(g));
-			if (pass > 0)
-				continue;
-			g->claimed += e->weight;
-			g->truth += g->classes[class / 64] & bit ? 0.0 : c->truth;
-			g->classes[class / 64] |= bit;
-		}
-	}
-	for (size_t i = 0; i < l->stacks.count; i++) {
-		struct growth *g = &w->of[i];
-
-		if (g->grown > 0.0)
-			g->scale = fmax(0.0, fmin(1.0, (g->grown - (g->in - g->in_scaled)) / g->grown));
-	}
 }
 
 /* ---- judging one stack ---- */
@@ -391,7 +270,7 @@ static void judge(const struct window *w, struct growth *g)
 		grown = fmin(grown, 3.0 * (fmax(0.0, c.last_third) + each));
 	noise = fmax(sqrt(g->in_var + g->left_var), c.noise);
 	grown = fmax(grown - noise, UNSURE_SHARE * grown);
-	g->score = grown * g->scale * plausibility(g) * keep_share(w, g) * fmin(1.0, pause / STOPPED_DOUBT);
+	g->score = grown * g->scale * window_plausibility(g) * keep_share(w, g) * fmin(1.0, pause / STOPPED_DOUBT);
 }
 
 static int compare_score(const void *a, const void *b)
@@ -409,7 +288,7 @@ static int judge_window(struct window *w)
 	rc = sum_blocks(w);
 	if (rc < 0)
 		return rc;
-	join_truth(w);
+	window_join_truth(w);
 	for (size_t i = 0; i < w->l->stacks.count; i++)
 		judge(w, &w->of[i]);
 	return 0;

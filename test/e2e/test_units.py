@@ -4,12 +4,13 @@ import ctypes
 import hashlib
 import json
 import os
+import pty
 import signal
 import struct
 import subprocess
 import sys
 
-from harness import MEMWATCH, VICTIMS, children_of, need, parse_report, proc_status, test
+from harness import MEMWATCH, VICTIMS, children_of, need, need_program, parse_report, proc_status, test
 
 PYTHON = os.path.realpath(sys.executable)
 SCALING, THREADS = os.path.join(VICTIMS, "units_scaling"), os.path.join(VICTIMS, "units_threads")
@@ -205,10 +206,16 @@ def test_kill_of_memwatch_does_not_harm_the_writer(bench):
 def test_ctrl_c_is_the_childs_and_its_last_words_arrive(bench):
     code = "import signal, sys, time\nsignal.signal(2, lambda *_: (print('unit bye', flush=True), sys.exit(7)))\n" \
            "print('unit up', flush=True)\ntime.sleep(30)"
-    watching = bench.watch("run", "-q", "--unit-stdout", "^unit", "--", PYTHON, "-c", code, start_new_session=True)
+    master, slave = pty.openpty()
+    path = bench.path("report.json")
+    watching = bench.start(need_program("setsid"), "-c", MEMWATCH, "run", "-q", "-o", path, "--unit-stdout", "^unit", "--", PYTHON, "-c", code,
+                           stdin=slave)
+    watching.report_path = path
+    os.close(slave)
     watching.wait_for_output("unit up\n")
-    watching.signal_group(signal.SIGINT)
+    os.write(master, b"\x03")
     result = watching.wait(10).expect(7)
+    os.close(master)
     assert result.out.startswith("unit up\nunit bye\n"), result.out[:100]
     assert work(result.report)["last"] == 2
 

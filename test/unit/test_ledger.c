@@ -214,6 +214,64 @@ START_TEST(truth_from_the_heap)
 }
 END_TEST
 
+/* Half a minute: one stack fills a table at once and another replaces its entries; a third leaks a little beside it. */
+static void table_and_leak(double until_s)
+{
+	site_ledger_tick(ledger, 0.0);
+	for (uint64_t i = 0; i < 1000; i++)
+		take(0, 0x10000000 + i * 4096, 1024, 8192, 0.1);
+	for (uint64_t i = 1; 0.1 * (double)i <= until_s; i++) {
+		double t_s = 0.1 * (double)i;
+
+		for (uint64_t j = 0; j < 2; j++) {
+			uint64_t at = 0x10000000 + (i * 2 + j) * 7 % 1000 * 4096;
+
+			site_ledger_given_back(ledger, at, t_s);
+			take(1, at, 1024, 8192, t_s);
+		}
+		if (i % 5 == 0)
+			take(2, 0x1000 + i * 64, 48, 8192, t_s);
+		site_ledger_tick(ledger, t_s);
+	}
+}
+
+START_TEST(table_kept_up_by_another_stack)
+{
+	struct site *sites;
+
+	table_and_leak(30.0);
+	ck_assert_uint_ge(report_with(NULL, 6.0, 30.0, &sites), 1);
+	ck_assert_str_eq(sites[0].source, "s2");
+	ck_assert_double_gt(sites[0].share, 0.5);
+}
+END_TEST
+
+START_TEST(what_an_ending_program_gives_back)
+{
+	struct site *sites;
+	size_t count;
+
+	table_and_leak(29.0);
+	count = report_with(NULL, 6.0, 29.0, &sites);
+	ck_assert_uint_ge(count, 1);
+	ck_assert_double_gt((double)sites[0].bytes, 30 * 8192);
+	ck_assert(!site_ledger_rewind(ledger)); /* entries are replaced all the time: that is no burst */
+	restart();
+	table_and_leak(29.0);
+	for (uint64_t i = 1; i <= 290; i++)
+		site_ledger_given_back(ledger, 0x1000 + i * 64, 29.2);
+	for (uint64_t i = 0; i < 1000; i++)
+		site_ledger_given_back(ledger, 0x10000000 + i * 4096, 29.3);
+	site_ledger_tick(ledger, 29.4);
+	ck_assert_uint_eq(report_with(NULL, 6.0, 29.4, &sites), 0);
+	ck_assert(site_ledger_rewind(ledger));
+	ck_assert_uint_ge(report_with(NULL, 6.0, 29.4, &sites), 1);
+	ck_assert_str_eq(sites[0].source, "s2");
+	ck_assert_double_eq_tol((double)sites[0].bytes, 45 * 8192, 5 * 8192);
+	ck_assert(!site_ledger_rewind(ledger));
+}
+END_TEST
+
 START_TEST(bounded_and_unbiased)
 {
 	uint64_t count = 5 * (uint64_t)LEDGER_BLOCKS_MAX;
@@ -489,6 +547,8 @@ int main(void)
 	tcase_add_test(tc, growth_not_size);
 	tcase_add_test(tc, given_back_and_replaced);
 	tcase_add_test(tc, truth_from_the_heap);
+	tcase_add_test(tc, table_kept_up_by_another_stack);
+	tcase_add_test(tc, what_an_ending_program_gives_back);
 	tcase_add_test(tc, bounded_and_unbiased);
 	tcase_add_test(tc, many_stacks);
 	tcase_add_test(tc, intervals_cover);
