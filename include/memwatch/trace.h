@@ -282,12 +282,22 @@ must_check int tracer_run_until(struct tracer *t, pid_t pid, int (*ready)(void *
 
 /*
  * Whether every thread has been seen outside of the code [start, end) at some moment after the call: its program counter is not there, nor
- * is one saved in a signal frame in the upper 32 KiB of its stack. Code that nobody can enter any more may then be unmapped, if what it calls itself
- * is known to have returned. Running threads are stopped in small groups, sleeping ones are only read. 1 all are outside; 0 some were inside, or
- * could not be looked at, until the deadline; -ESRCH, -errno. Stops are added to *cost.
+ * is one saved in a signal frame in the upper 32 KiB of its stack, nor does a register of a running thread lead there. Code that nobody can enter any more
+ * may then be unmapped, if what it calls itself is known to have returned. Running threads are stopped in small groups, sleeping ones are only read.
+ *
+ * With entries, addresses by which the code is entered, no register and no word in those 32 KiB may be one of them either: a function may have loaded one
+ * to call it later. Then sleeping threads are stopped as well; those that would notice (capture_options.fragile_too) count as inside.
+ *
+ * 1 all are outside; 0 some were inside, or could not be looked at, until the deadline; -ESRCH, -errno. Stops are added to *cost.
  */
-must_check int tracer_threads_outside(struct tracer *t, pid_t pid, struct mem *mem, uint64_t start, uint64_t end,
-				      uint64_t deadline_ns, struct remote_result *cost, struct err *err);
+struct outside_query {
+	uint64_t start, end;
+	const uint64_t *entries; /* 0 is none; NULL: they do not matter */
+	size_t entry_count;
+	uint64_t deadline_ns;
+};
+must_check int tracer_threads_outside(struct tracer *t, pid_t pid, struct mem *mem, const struct outside_query *query,
+				      struct remote_result *cost, struct err *err);
 
 /*
  * Page faults: a perf software event on every thread, those born later too, each sample with its address, registers and a copy of the

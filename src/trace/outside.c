@@ -22,7 +22,7 @@ struct search {
 	struct tracer *t;
 	pid_t pid;
 	struct mem *mem;
-	uint64_t start, end;
+	const struct outside_query *q;
 	struct map outside; /* tids that have been seen outside */
 	struct arena arena;
 	struct remote_result *cost;
@@ -30,7 +30,7 @@ struct search {
 
 static bool is_in(const struct search *s, uint64_t address)
 {
-	return address >= s->start && address < s->end;
+	return address >= s->q->start && address < s->q->end;
 }
 
 /* A program counter that the kernel saved for a signal handler; not mere remains of calls that have returned. */
@@ -46,11 +46,43 @@ static bool holds_saved_pc(const struct search *s, const unsigned char *slice, s
 	return false;
 }
 
-static int look_at_running(struct search *s, struct err *err)
+static bool is_entry(const struct search *s, uint64_t word)
 {
-	const struct capture_options options = {
-		.deadline_ns = STOP_NS, .slice_bytes = SLICE_BYTES, .max_threads = GROUP, .running_only = true
-	};
+	for (size_t i = 0; is_in(s, word) && i < s->q->entry_count; i++)
+		if (s->q->entries[i] == word)
+			return true;
+	return false;
+}
+
+static bool holds_entry(const struct search *s, const unsigned char *slice, size_t len)
+{
+	uint64_t word;
+
+	for (size_t at = 0; s->q->entries && at + 8 <= len; at += 8) {
+		memcpy(&word, slice + at, 8);
+		if (is_entry(s, word))
+			return true;
+	}
+	return false;
+}
+
+static bool is_outside(const struct search *s, const struct thread_stack *x)
+{
+	if (x->condition != THREAD_CAPTURED || x->slice_len == 0 || is_in(s, x->regs.pc))
+		return false;
+	for (size_t i = 0; i < x->regs.count; i++)
+		if (is_in(s, x->regs.value[i]))
+			return false;
+	return !holds_saved_pc(s, x->slice, x->slice_len) && !holds_entry(s, x->slice, x->slice_len);
+}
+
+/* Running threads alone, or any of those that have not been seen outside yet. */
+static int stop_and_look(struct search *s, bool running_only, struct err *err)
+{
+	const struct capture_options options = { .deadline_ns = STOP_NS,
+						 .slice_bytes = SLICE_BYTES,
+						 .max_threads = running_only ? GROUP : 0,
+						 .running_only = running_only };
 	struct capture capture;
 	int rc;
 
@@ -62,14 +94,9 @@ static int look_at_running(struct search *s, struct err *err)
 	s->cost->stopped_ns_total += capture.stopped_ns;
 	if (capture.stopped_ns > s->cost->stopped_ns_max)
 		s->cost->stopped_ns_max = capture.stopped_ns;
-	for (size_t i = 0; rc >= 0 && i < capture.thread_count; i++) {
-		const struct thread_stack *x = &capture.threads[i];
-
-		if (x->condition != THREAD_CAPTURED || x->slice_len == 0 || is_in(s, x->regs.pc) ||
-		    holds_saved_pc(s, x->slice, x->slice_len))
-			continue;
-		rc = map_put(&s->outside, (uint64_t)x->tid, 1);
-	}
+	for (size_t i = 0; rc >= 0 && i < capture.thread_count; i++)
+		if (is_outside(s, &capture.threads[i]))
+			rc = map_put(&s->outside, (uint64_t)capture.threads[i].tid, 1);
 	return rc;
 }
 
@@ -128,8 +155,8 @@ static int look_at_all(struct search *s, struct err *err)
 		if (e->state == 'Z' || e->state == 'X')
 			continue;
 		missing++;
-		if (e->state == 'R')
-			running = true;
+		if (e->state == 'R' || s->q->entries)
+			running = running || e->state == 'R';
 		else
 			rc = look_at_sleeping(s, list.dir_fd, e->tid);
 	}
@@ -137,14 +164,14 @@ static int look_at_all(struct search *s, struct err *err)
 		return rc;
 	if (missing == 0)
 		return 1;
-	return running ? look_at_running(s, err) : 0;
+	return running || s->q->entries ? stop_and_look(s, !s->q->entries, err) : 0;
 }
 
-int tracer_threads_outside(struct tracer *t, pid_t pid, struct mem *mem, uint64_t start, uint64_t end,
-			   uint64_t deadline_ns, struct remote_result *cost, struct err *err)
+int tracer_threads_outside(struct tracer *t, pid_t pid, struct mem *mem, const struct outside_query *query,
+			   struct remote_result *cost, struct err *err)
 {
-	struct search s = { .t = t, .pid = pid, .mem = mem, .start = start, .end = end, .cost = cost };
-	uint64_t until = clock_now_ns() + deadline_ns;
+	struct search s = { .t = t, .pid = pid, .mem = mem, .q = query, .cost = cost };
+	uint64_t until = clock_now_ns() + query->deadline_ns;
 	const struct timespec pause = { 0, PAUSE_NS };
 	int rc;
 

@@ -228,31 +228,20 @@ static int take_over(struct probe_place *p, const struct slot_set *set, struct e
 	return 1;
 }
 
-/* A slot of any module, as the linker knows them: without the state there is no list. Where it cannot be known it is so. */
-static bool may_lead_in(const struct probe_place *p)
-{
-	struct slot_set set = { 0 };
-	struct err ignored = ERR_INIT;
-	bool leads = slots_find(p->pid, p->mem, &set, &ignored) < 0;
-
-	for (size_t i = 0; i < set.stranger_count && !leads; i++)
-		leads = set.strangers[i].value - p->text < p->text_bytes;
-	slot_set_deinit(&set);
-	return leads;
-}
-
 /* Placed by halves, or its state is gone: it goes only where nothing leads there and no thread is about to set it up. */
 static int remove_text(struct probe_place *p, struct err *err)
 {
 	const uint64_t args[6] = { p->text, p->text_bytes };
+	const struct outside_query query = { p->text, p->text + p->text_bytes, NULL, 0, OUTSIDE_NS };
 	int64_t value;
-	int rc = may_lead_in(p) ? 0 :
-				  tracer_threads_outside(p->tracer, p->pid, p->mem, p->text, p->text + p->text_bytes,
-							 OUTSIDE_NS, &p->cost, err);
+	int rc = probe_out_of_reach(p, err);
 
+	if (rc > 0)
+		rc = tracer_threads_outside(p->tracer, p->pid, p->mem, &query, &p->cost, err);
 	if (rc == 0)
 		return err_set(err, EBUSY,
-			       "the probe's code in process %d has lost its state and is still in use; it passes calls "
+			       "the probe's code in process %d has lost its state and is still in use, or may be; it "
+			       "passes calls "
 			       "on, and stays",
 			       (int)p->pid);
 	return rc < 0 ? rc : probe_call_system(p, SYS_munmap, args, &value, err);

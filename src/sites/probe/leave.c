@@ -83,6 +83,7 @@ static int nobody_inside(const struct probe_place *p)
 static int wait_until_empty(struct probe_place *p, struct err *err)
 {
 	const struct timespec pause = { 0, PAUSE_NS };
+	const struct outside_query query = { p->text, p->text + p->text_bytes, NULL, 0, EMPTY_NS };
 	uint64_t until = clock_now_ns() + EMPTY_NS;
 	int rc;
 
@@ -90,8 +91,7 @@ static int wait_until_empty(struct probe_place *p, struct err *err)
 		nanosleep(&pause, NULL);
 	if (rc < 0)
 		return rc;
-	rc = tracer_threads_outside(p->tracer, p->pid, p->mem, p->text, p->text + p->text_bytes, EMPTY_NS, &p->cost,
-				    err);
+	rc = tracer_threads_outside(p->tracer, p->pid, p->mem, &query, &p->cost, err);
 	return rc == 0 ? -EAGAIN : rc < 0 ? rc : nobody_inside(p);
 }
 
@@ -104,12 +104,22 @@ static int unmap(struct probe_place *p, uint64_t start, uint64_t bytes, struct e
 	return rc < 0 ? rc : (int)value;
 }
 
+/* What stays is nobody's: the next memwatch may take it out. */
+static void disown(struct probe_place *p)
+{
+	const uint64_t nobody[2] = { 0, 0 };
+
+	(void)!probe_set(p, offsetof(struct probe_state, owner_pid), 0);
+	(void)!probe_write(p, p->text + offsetof(struct probe_text, owner_pid), nobody, sizeof(nobody));
+}
+
 /* The state's memory goes back to the kernel: it reads as zero, so that nothing is sampled. The list of slots goes with it: none leads here any more. */
 static int make_inert(struct probe_place *p, struct err *err)
 {
 	const uint64_t args[6] = { p->state, p->header.state_bytes, MADV_DONTNEED };
 	int64_t value;
 
+	disown(p);
 	return probe_call_system(p, SYS_madvise, args, &value, err);
 }
 
@@ -223,10 +233,32 @@ static int search_copies(const struct probe_place *p)
 	return rc;
 }
 
+/* Code may hold an address for its next calls in a register, or have saved that one on its stack: looked for before the rest of memory, where nothing moves. */
+static int no_thread_holds_thunk(struct probe_place *p, struct err *err)
+{
+	uint64_t entries[PROBE_FUNCTION_COUNT];
+	const struct outside_query query = { p->text, p->text + p->text_bytes, entries, PROBE_FUNCTION_COUNT,
+					     EMPTY_NS };
+
+	for (int i = 0; i < PROBE_FUNCTION_COUNT; i++)
+		entries[i] = p->header.thunk[i] ? p->text + p->header.thunk[i] : 0;
+	return tracer_threads_outside(p->tracer, p->pid, p->mem, &query, &p->cost, err);
+}
+
+int probe_out_of_reach(struct probe_place *p, struct err *err)
+{
+	enum reached reached = may_be_reached(p);
+	int rc;
+
+	if (reached != REACHED_PERHAPS)
+		return reached == REACHED_NOT;
+	rc = no_thread_holds_thunk(p, err);
+	return rc <= 0 ? rc : search_copies(p) == 0;
+}
+
 static int leave(struct probe_place *p, struct err *err)
 {
 	struct err why = ERR_INIT;
-	enum reached reached;
 	int rc = probe_set(p, offsetof(struct probe_state, enabled), 0);
 
 	if (rc >= 0)
@@ -237,15 +269,17 @@ static int leave(struct probe_place *p, struct err *err)
 	if (rc == -ESRCH)
 		return rc;
 	if (rc < 0) { /* not its state either: a thread is on its way through it */
-		(void)!probe_set(p, offsetof(struct probe_state, owner_pid), 0);
+		disown(p);
 		return err_set(
 			err, EBUSY,
 			"the probe's code (%llu KiB, passing calls on and nothing else) stays in process %d: a thread "
 			"did not come out of it in time; memwatch doctor %d --clean",
 			(unsigned long long)p->text_bytes >> 10, (int)p->pid, (int)p->pid);
 	}
-	reached = may_be_reached(p);
-	if (reached == REACHED_SURELY || (reached == REACHED_PERHAPS && search_copies(p) != 0)) {
+	rc = probe_out_of_reach(p, &why);
+	if (rc == -ESRCH)
+		return rc;
+	if (rc <= 0) {
 		rc = make_inert(p, err);
 		return rc < 0 ? rc :
 				err_set(err, EBUSY,

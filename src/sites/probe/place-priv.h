@@ -25,6 +25,12 @@ must_check int probe_open_memory(struct probe_place *p, struct err *err);
 must_check int probe_read_slots(struct probe_place *p, struct probe_slot **ret, size_t *ret_count);
 must_check int probe_write_slots(const struct probe_place *p, const struct probe_slot *list, size_t count);
 
+/*
+ * leave.c: whether nothing can lead into the code any more, once no slot of the list does: 1 nothing; 0 something does or may, a slot of a module, a copy of its
+ * value in memory or in a register; -ESRCH, -errno.
+ */
+must_check int probe_out_of_reach(struct probe_place *p, struct err *err);
+
 /* find.c: takes over a probe that nobody uses. 1: adopted; 0: there is none, one placed by halves that was taken out, or one that cannot be adopted; -EBUSY. */
 must_check int probe_adopt(struct probe_place *p, const struct slot_set *set, struct err *err);
 

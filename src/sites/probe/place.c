@@ -330,7 +330,7 @@ static void find_ranges(struct probe_place *p, struct probe_state *ret)
 /* The fields that memwatch gives, from `enabled` to the ranges: one write. */
 static int write_settings(struct probe_place *p, struct err *err)
 {
-	cleanup_free struct probe_state *s = calloc(1, sizeof(*s));
+	cleanup_free struct probe_state *s = aligned_alloc(_Alignof(struct probe_state), sizeof(*s));
 	struct proc self = PROC_INIT, target = PROC_INIT;
 	struct status status = { 0 };
 	int rc = s ? proc_open(getpid(), &self, err) : err_set(err, ENOMEM, "out of memory");
@@ -340,6 +340,7 @@ static int write_settings(struct probe_place *p, struct err *err)
 	if (rc >= 0 && proc_read_status(&target, &status) < 0)
 		rc = err_set(err, ESRCH, "process %d has ended", (int)p->pid);
 	if (rc >= 0) {
+		memset(s, 0, offsetof(struct probe_state, done));
 		s->mean_bytes = MEAN_BYTES;
 		s->large_bytes = LARGE_BYTES;
 		s->slice_bytes = SLICE_BYTES;
