@@ -72,9 +72,11 @@ struct capture_options {
 	size_t slice_bytes; /* per thread at most; 0: 16 KiB */
 	size_t max_threads; /* 0: 64; more threads: running ones first, then in turn over successive captures */
 	bool running_only;  /* skip threads that sleep (state S, D, …): they do not grow memory */
+	bool sleeping_only; /* skip the others */
 	/*
 	 * Threads asleep in a call that fails with EINTR when interrupted, instead of being restarted (epoll_wait, msgrcv,
-	 * semop, sigtimedwait …: signal(7)), are left alone and not listed, unless this is set: the program would notice.
+	 * semop, sigtimedwait …: signal(7)), are left alone and not listed, unless this is set: then the call begins anew, with its whole
+	 * timeout, and were memwatch killed in this very stop, the program would see the EINTR.
 	 */
 	bool fragile_too;
 };
@@ -286,7 +288,7 @@ must_check int tracer_run_until(struct tracer *t, pid_t pid, int (*ready)(void *
  * may then be unmapped, if what it calls itself is known to have returned. Running threads are stopped in small groups, sleeping ones are only read.
  *
  * With entries, addresses by which the code is entered, no register and no word in those 32 KiB may be one of them either: a function may have loaded one
- * to call it later. Then sleeping threads are stopped as well; those that would notice (capture_options.fragile_too) count as inside.
+ * to call it later. Then sleeping threads are stopped as well, those of capture_options.fragile_too, too.
  *
  * 1 all are outside; 0 some were inside, or could not be looked at, until the deadline; -ESRCH, -errno. Stops are added to *cost.
  */

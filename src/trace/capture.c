@@ -39,7 +39,7 @@ struct window {
 	size_t slice_bytes, max_threads;
 	uint64_t deadline_ns, start;
 	/* whole: not cut off at max_threads; new threads belong to the window too */
-	bool running_only, fragile_too, whole;
+	bool running_only, sleeping_only, fragile_too, whole;
 	struct mem *mem;
 	struct arena *arena;
 	struct thread_list list;
@@ -100,7 +100,7 @@ static bool eligible(const struct window *w, const struct thread_entry *e, bool 
 	if (e->state == 'Z' || e->state == 'X')
 		return false;
 	if (running)
-		return e->state == 'R';
+		return e->state == 'R' && !w->sleeping_only;
 	return e->state != 'R' && !w->running_only && (w->fragile_too || !e->fragile);
 }
 
@@ -425,6 +425,7 @@ int tracer_capture(struct tracer *t, pid_t pid, struct mem *mem, const struct ca
 	w.max_threads = o->max_threads ? o->max_threads : DEFAULT_MAX_THREADS;
 	w.deadline_ns = o->deadline_ns ? o->deadline_ns : DEFAULT_DEADLINE_NS;
 	w.running_only = o->running_only;
+	w.sleeping_only = o->sleeping_only;
 	w.fragile_too = o->fragile_too;
 	stacks_refresh(t, pid, mem);
 	r = window_open(&w, err);

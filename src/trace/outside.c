@@ -13,7 +13,7 @@
 #include "memwatch/base/io.h"
 
 #define SLICE_BYTES ((size_t)32 << 10) /* holds a handler's frames and the signal frame above them */
-#define GROUP 8                        /* running threads stopped at a time: a stop stays far below 1 ms */
+#define GROUP 8                        /* threads stopped at a time: a stop stays far below 1 ms */
 #define STOP_NS NS_PER_MS
 #define PAUSE_NS (2 * NS_PER_MS)
 #define PLACE_BYTES 320 /* /proc/PID/task/TID/syscall: nine numbers */
@@ -76,13 +76,14 @@ static bool is_outside(const struct search *s, const struct thread_stack *x)
 	return !holds_saved_pc(s, x->slice, x->slice_len) && !holds_entry(s, x->slice, x->slice_len);
 }
 
-/* Running threads alone, or any of those that have not been seen outside yet. */
-static int stop_and_look(struct search *s, bool running_only, struct err *err)
+static int stop_and_look(struct search *s, bool running, struct err *err)
 {
 	const struct capture_options options = { .deadline_ns = STOP_NS,
 						 .slice_bytes = SLICE_BYTES,
-						 .max_threads = running_only ? GROUP : 0,
-						 .running_only = running_only };
+						 .max_threads = GROUP,
+						 .running_only = running,
+						 .sleeping_only = !running,
+						 .fragile_too = !running };
 	struct capture capture;
 	int rc;
 
@@ -164,7 +165,7 @@ static int look_at_all(struct search *s, struct err *err)
 		return rc;
 	if (missing == 0)
 		return 1;
-	return running || s->q->entries ? stop_and_look(s, !s->q->entries, err) : 0;
+	return running || s->q->entries ? stop_and_look(s, running, err) : 0;
 }
 
 int tracer_threads_outside(struct tracer *t, pid_t pid, struct mem *mem, const struct outside_query *query,

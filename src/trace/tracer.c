@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Registry of attached threads; wait; the answer to a stop. Invariants: trace_internal.h. */
 #include "trace_internal.h"
+#include "arch/arch.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -253,8 +254,17 @@ void tracer_expect_clone(struct tracer *t, const struct tracee *parent)
 	x->options_now = parent->options_now;
 }
 
+void tracee_mend(const struct tracee *x)
+{
+	bool asked = stop_event(x->status) == STOP_EVENT && !stop_is_group(x->status);
+
+	if (asked || (stop_event(x->status) == 0 && WSTOPSIG(x->status) == SYSCALL_TRAP))
+		arch_mend_call(x->tid);
+}
+
 static void passing_stop(struct tracer *t, struct tracee *x)
 {
+	tracee_mend(x);
 	if (stop_event(x->status) == PTRACE_EVENT_CLONE)
 		tracer_expect_clone(t, x);
 	/* in a group-stop the kernel puts the thread back into it */

@@ -121,8 +121,8 @@ START_TEST(stays_while_a_register_leads_in)
 }
 END_TEST
 
-/* A thread that would notice is not asked what its registers hold: the code stays. */
-START_TEST(stays_where_it_cannot_be_asked)
+/* Asked what its registers hold, such a thread does not notice. */
+START_TEST(stays_while_a_sleeper_s_register_leads_in)
 {
 	struct err err = ERR_INIT;
 	int slept, none;
@@ -164,7 +164,7 @@ int main(void)
 	tcase_add_test(tc, nothing_is_left);
 	tcase_add_test(tc, stays_while_a_slot_leads_in);
 	tcase_add_test(tc, stays_while_a_register_leads_in);
-	tcase_add_test(tc, stays_where_it_cannot_be_asked);
+	tcase_add_test(tc, stays_while_a_sleeper_s_register_leads_in);
 	tcase_add_test(tc, a_register_is_let_go);
 	suite_add_tcase(suite, tc);
 	srunner_run_all(runner, CK_NORMAL);

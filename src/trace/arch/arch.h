@@ -42,6 +42,11 @@ bool arch_growth_call(uint64_t number, enum growth_call *ret);
 
 /* Calls that fail with EINTR, instead of being restarted, where a thread that sleeps in them is interrupted: signal(7). */
 bool arch_call_fragile(uint64_t number);
+/*
+ * The thread stands in the stop that was asked for, or at the end of a call. Where that made a fragile call fail, it is made again, with its whole timeout; or, where a
+ * handler runs first, it fails as it should. Goes on as it is where nothing is to be done, or nothing can.
+ */
+void arch_mend_call(pid_t tid);
 
 /* Whether the word at `at` of a stack slice is the program counter that the kernel saved in a signal frame. */
 bool arch_is_saved_pc(const unsigned char *slice, size_t len, size_t at);

@@ -94,6 +94,22 @@ static bool is_restart(uint64_t result)
 	return code == ERESTARTSYS || code == ERESTARTNOINTR || code == ERESTARTNOHAND || code == ERESTART_RESTARTBLOCK;
 }
 
+/* A call that the stop made fail, where the kernel would not restart it. */
+static bool is_spoilt(const struct user_regs_struct *u)
+{
+	return (int64_t)u->orig_rax >= 0 && (int64_t)u->rax == -EINTR && arch_call_fragile(u->orig_rax);
+}
+
+void arch_mend_call(pid_t tid)
+{
+	struct user_regs_struct u;
+
+	if (get_registers(tid, &u) < 0 || !is_spoilt(&u))
+		return;
+	u.rax = (unsigned long long)-ERESTARTNOHAND;
+	(void)set_registers(tid, &u);
+}
+
 int arch_remote_read(pid_t tid, struct arch_saved *ret)
 {
 	struct iovec iov = { .iov_base = ret->xstate, .iov_len = sizeof(ret->xstate) };
@@ -158,12 +174,6 @@ static size_t lay_xstate(const struct arch_saved *s, unsigned char *buf)
 	memcpy(buf + XSTATE_HEADER_OFFSET, &features, sizeof(features));
 	memcpy(buf + size, &(uint32_t){ XSTATE_MAGIC2 }, sizeof(uint32_t));
 	return size;
-}
-
-/* A call that the stop made fail, where the kernel would not restart it. */
-static bool is_spoilt(const struct user_regs_struct *u)
-{
-	return (int64_t)u->orig_rax >= 0 && (int64_t)u->rax == -EINTR && arch_call_fragile(u->orig_rax);
 }
 
 bool arch_remote_number(struct arch_saved *s, const unsigned char *code)
