@@ -203,7 +203,7 @@ static void leave_source(struct target *t)
 
 	if (!t->source || !t->source->ops->leave)
 		return;
-	if (t->source->ops->leave(t->source, &budget, &why) < 0 && why.code != ESRCH)
+	if (t->source->ops->leave(t->source, &budget, &why) < 0 && (why.code != ESRCH || proc_alive(&t->proc)))
 		session_gap_err(t->session, "sites", &why);
 	charge(t, session_time(t->session, 0), &budget);
 }

@@ -90,7 +90,9 @@ static int stop_and_look(struct search *s, bool running, struct err *err)
 	arena_reset(&s->arena);
 	rc = tracer_capture(s->t, s->pid, s->mem, &options, &s->arena, &capture, err);
 	if (rc < 0)
-		return rc;
+		return rc == -ESRCH || rc == -EPERM ?
+			       0 :
+			       rc; /* those few have ended, or are about to: the next list tells */
 	s->cost->stops++;
 	s->cost->stopped_ns_total += capture.stopped_ns;
 	if (capture.stopped_ns > s->cost->stopped_ns_max)

@@ -15,6 +15,7 @@
 #define DEADLINE_NS (2 * NS_PER_S)
 #define PATIENCE_SHARE 4 /* of the deadline: when second choices are taken */
 #define TRIES_PER_ROUND 32
+#define ASLEEP_NS (100 * NS_PER_MS) /* one that sleeps is rarely better to take a moment later */
 #define ROUND_PAUSE_MIN_NS (200 * NS_PER_US)
 #define ROUND_PAUSE_MAX_NS (20 * NS_PER_MS)
 #define ELF_HEADER_BYTES 20 /* class and machine are in them */
@@ -166,6 +167,15 @@ static bool is_choice(const struct thread_entry *e, enum choice choice)
 	return e->state == 'S' && choice == (e->fragile ? CHOICE_FRAGILE : CHOICE_ASLEEP);
 }
 
+/* Not taken a moment ago, and nothing has changed: it sleeps on, and it is not late yet. */
+static bool was_tried(const struct remote *r, const struct thread_entry *e)
+{
+	uint64_t now = clock_now_ns(), then;
+
+	return e->state == 'S' && map_get(&r->asleep, (uint64_t)e->tid, &then) && now - then < ASLEEP_NS &&
+	       (then >= r->patience_ns || now < r->patience_ns);
+}
+
 /* One round over the threads, from another one each time. Returns as remote_try() does. */
 static int one_round(struct remote *r, struct thread_list *list, size_t round)
 {
@@ -191,14 +201,14 @@ static int one_round(struct remote *r, struct thread_list *list, size_t round)
 		for (size_t i = 0; i < list->count && tries < TRIES_PER_ROUND; i++) {
 			const struct thread_entry *entry = &list->entries[(i + round * TRIES_PER_ROUND) % list->count];
 
-			if (!is_choice(entry, (enum choice)choice))
+			if (!is_choice(entry, (enum choice)choice) || was_tried(r, entry))
 				continue;
 			tries++;
 			e = remote_try(r, entry);
-			if (e != -EAGAIN && e != -ESRCH)
+			if (e != -EAGAIN && (e != -ESRCH || r->sent))
 				return e;
-			if (e == -ESRCH && r->sent)
-				return e;
+			if (entry->state == 'S' && map_put(&r->asleep, (uint64_t)entry->tid, clock_now_ns()) < 0)
+				return -ENOMEM;
 		}
 	}
 	return -EAGAIN;
@@ -315,7 +325,9 @@ int tracer_remote_call(struct tracer *t, pid_t pid, struct mem *mem, const struc
 	cleanup_free struct arch_saved *saved = malloc(sizeof(*saved));
 	cleanup_free unsigned char *frame = malloc(ARCH_FRAME_MAX);
 	uint64_t deadline = call->deadline_ns ? call->deadline_ns : DEADLINE_NS;
-	struct remote r = { .t = t, .pid = pid, .mem = mem, .call = call, .saved = saved, .frame = frame };
+	struct remote r = {
+		.t = t, .pid = pid, .mem = mem, .call = call, .saved = saved, .frame = frame, .asleep = MAP_INIT
+	};
 	struct pause_state pause;
 	struct priority priority;
 	int e;
@@ -331,6 +343,7 @@ int tracer_remote_call(struct tracer *t, pid_t pid, struct mem *mem, const struc
 	pause_begin(&pause);
 	(void)priority_raise(&priority); /* the stops are as short as this process is quick */
 	e = find_thread(&r);
+	map_deinit(&r.asleep);
 	priority_restore(&priority);
 	if (e == 0 || (e == -ETIME && !call->is_syscall && call->done_address != 0))
 		e = check_done(&r);

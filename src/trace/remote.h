@@ -37,6 +37,7 @@ struct remote {
 	uint64_t frame_address;
 	struct remote_result result;
 	uint64_t seen_ns, stood_ns; /* of one try: the last stop was seen; time from seen to sent on */
+	struct map asleep;          /* threads that were not taken in their sleep: tid -> when */
 	/* why threads were not taken, for the message */
 	bool refused, confined, unsuitable, job_stopped, sent;
 };

@@ -153,7 +153,8 @@ class Torture:
             return
         left, changed = self.not_blank(), differences(self.before, steady_snapshot(self.target.pid))
         if left:
-            self.faults.append(f"round {number}: left behind and not reported: {left}")
+            gaps = [gap["reason"] for gap in result.report["session"]["gaps"] if gap["rung"] == "sites"]
+            self.faults.append(f"round {number}: left behind and not reported: {left}; gaps: {gaps}")
         self.faults += [f"round {number}: {line}" for line in changed]
 
     def kill(self, number):

@@ -181,6 +181,39 @@ START_TEST(waiting_for_signals_goes_on)
 }
 END_TEST
 
+static void sleep_blocking(void)
+{
+	struct sigaction action = { .sa_handler = count_signal };
+	sigset_t alarm;
+
+	sigaction(SIGALRM, &action, NULL);
+	sigemptyset(&alarm);
+	sigaddset(&alarm, SIGALRM);
+	sigprocmask(SIG_BLOCK, &alarm, NULL);
+	atomic_store(&board->ready, 1);
+	for (;;)
+		poll(NULL, 0, -1);
+}
+
+/* A thread that is a second choice is not stopped over and over until it is taken: nothing changes while it sleeps. */
+START_TEST(second_choices_are_left_asleep)
+{
+	const struct remote_call c = { .is_syscall = true,
+				       .number_or_address = SYS_getpid,
+				       .deadline_ns = 2 * NS_PER_S };
+	struct remote_result r;
+	struct fixture f;
+
+	fixture_start(&f, sleep_blocking, 1);
+	await(thread_state(f.pid, f.pid) == 'S');
+	r = call_in(&f, &c);
+	ck_assert_int_eq(r.value, f.pid);
+	ck_assert_uint_le(r.stops,
+			  15); /* every 100 ms of the half second; 3 of the call itself, and those of the last try */
+	fixture_finish(&f);
+}
+END_TEST
+
 START_TEST(killed_at_any_instant_sleeps_go_on)
 {
 	sleep_kind = _i;
@@ -200,6 +233,7 @@ int main(void)
 	tcase_add_loop_test(tc, sleeps_are_neither_cut_nor_stretched, 0, RESTARTED);
 	tcase_add_loop_test(tc, calls_that_fail_when_interrupted_do_not, 0, 2);
 	tcase_add_test(tc, waiting_for_signals_goes_on);
+	tcase_add_test(tc, second_choices_are_left_asleep);
 	tcase_add_loop_test(tc, killed_at_any_instant_sleeps_go_on, 0, RESTARTED);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_NORMAL);

@@ -256,6 +256,15 @@ int probe_out_of_reach(struct probe_place *p, struct err *err)
 	return rc <= 0 ? rc : search_copies(p) == 0;
 }
 
+/* Where the process lives on after all, what is left behind must be said. */
+static int has_ended(const struct probe_place *p, struct err *err)
+{
+	return err_set(err, ESRCH,
+		       "process %d ended while the probe was taken out; if it lives, memwatch doctor %d --clean takes "
+		       "out what is left",
+		       (int)p->pid, (int)p->pid);
+}
+
 static int leave(struct probe_place *p, struct err *err)
 {
 	struct err why = ERR_INIT;
@@ -267,7 +276,7 @@ static int leave(struct probe_place *p, struct err *err)
 		return rc;
 	rc = wait_until_empty(p, &why);
 	if (rc == -ESRCH)
-		return rc;
+		return has_ended(p, err);
 	if (rc < 0) { /* not its state either: a thread is on its way through it */
 		disown(p);
 		return err_set(
@@ -278,7 +287,7 @@ static int leave(struct probe_place *p, struct err *err)
 	}
 	rc = probe_out_of_reach(p, &why);
 	if (rc == -ESRCH)
-		return rc;
+		return has_ended(p, err);
 	if (rc <= 0) {
 		rc = make_inert(p, err);
 		return rc < 0 ? rc :
