@@ -76,7 +76,7 @@ struct capture_options {
 	/*
 	 * Threads asleep in a call that fails with EINTR when interrupted, instead of being restarted (epoll_wait, msgrcv,
 	 * semop, sigtimedwait …: signal(7)), are left alone and not listed, unless this is set: then the call begins anew, with its whole
-	 * timeout, and were memwatch killed in this very stop, the program would see the EINTR.
+	 * timeout, and were memwatch killed between the stop and its noticing it, the program would see the EINTR.
 	 */
 	bool fragile_too;
 };

@@ -31,7 +31,6 @@ static void go_on(struct tracee *x, int sig)
 {
 	if (x->options_now != x->options && ptrace(PTRACE_SETOPTIONS, x->tid, NULL, (void *)x->options) == 0)
 		x->options_now = x->options;
-	tracee_mend(x);
 	x->state = TRACEE_RUNNING;
 	ptrace(PTRACE_CONT, x->tid, NULL, (void *)(uintptr_t)sig);
 }

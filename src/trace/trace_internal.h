@@ -92,7 +92,6 @@ void tracee_take(const struct tracee *x); /* takes the stop of a thread that is 
 must_check int tracee_poll(struct tracer *t, struct tracee *x);
 /* Answers a stop. x may be gone afterwards. */
 void tracee_answer(struct tracer *t, struct tracee *x);
-void tracee_mend(const struct tracee *x); /* before it goes on: what its stop has made fail is made again */
 /* A record for the thread that a clone event announces: the kernel has attached it already. */
 void tracer_expect_clone(struct tracer *t, const struct tracee *parent);
 void tracer_pump(struct tracer *t); /* all that is waiting */

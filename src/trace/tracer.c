@@ -164,6 +164,15 @@ static struct tracee *adopt(struct tracer *t, pid_t tid, int status)
 	return x;
 }
 
+/* At once: were memwatch killed while the thread stands, the call would be seen to fail. */
+static void mend_call(const struct tracee *x)
+{
+	bool asked = stop_event(x->status) == STOP_EVENT && !stop_is_group(x->status);
+
+	if (asked || (stop_event(x->status) == 0 && WSTOPSIG(x->status) == SYSCALL_TRAP))
+		arch_mend_call(x->tid);
+}
+
 struct tracee *tracer_note(struct tracer *t, pid_t tid, int status, const struct rusage *usage)
 {
 	struct tracee *x = tracer_find(t, tid);
@@ -180,6 +189,7 @@ struct tracee *tracer_note(struct tracer *t, pid_t tid, int status, const struct
 		return NULL;
 	x->state = TRACEE_STOPPED;
 	x->status = status;
+	mend_call(x);
 	return x;
 }
 
@@ -254,17 +264,8 @@ void tracer_expect_clone(struct tracer *t, const struct tracee *parent)
 	x->options_now = parent->options_now;
 }
 
-void tracee_mend(const struct tracee *x)
-{
-	bool asked = stop_event(x->status) == STOP_EVENT && !stop_is_group(x->status);
-
-	if (asked || (stop_event(x->status) == 0 && WSTOPSIG(x->status) == SYSCALL_TRAP))
-		arch_mend_call(x->tid);
-}
-
 static void passing_stop(struct tracer *t, struct tracee *x)
 {
-	tracee_mend(x);
 	if (stop_event(x->status) == PTRACE_EVENT_CLONE)
 		tracer_expect_clone(t, x);
 	/* in a group-stop the kernel puts the thread back into it */

@@ -218,10 +218,10 @@ static void *work(void *arg)
 
 /* ---- beside the workers: none of these gets a signal ---------------------------------------------------------------- */
 
-static void asleep(int result)
+static void asleep(int result, const char *call)
 {
-	if (result < 0 && errno == EINTR)
-		__atomic_fetch_add(&eintr, 1, __ATOMIC_RELAXED);
+	if (result < 0 && errno == EINTR && __atomic_fetch_add(&eintr, 1, __ATOMIC_RELAXED) == 0)
+		__atomic_store_n(&first_fault, call, __ATOMIC_RELAXED);
 }
 
 static void *sleep_by_turns(void *arg)
@@ -236,16 +236,16 @@ static void *sleep_by_turns(void *arg)
 		struct timespec ts = { 0, 20000000 }, until;
 		struct pollfd fd = { .fd = pipes[0], .events = POLLIN };
 
-		asleep(nanosleep(&ts, NULL));
-		asleep(poll(&fd, 1, 20));
-		asleep(epoll_wait(poller, &event, 1, 20));
+		asleep(nanosleep(&ts, NULL), "nanosleep: EINTR");
+		asleep(poll(&fd, 1, 20), "poll: EINTR");
+		asleep(epoll_wait(poller, &event, 1, 20), "epoll_wait: EINTR");
 		clock_gettime(CLOCK_REALTIME, &until);
 		until.tv_nsec += 20000000;
 		if (until.tv_nsec >= 1000000000) {
 			until.tv_sec++;
 			until.tv_nsec -= 1000000000;
 		}
-		asleep(sem_timedwait(&never, &until));
+		asleep(sem_timedwait(&never, &until), "sem_timedwait: EINTR");
 	}
 	return arg;
 }

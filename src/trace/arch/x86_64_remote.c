@@ -94,19 +94,14 @@ static bool is_restart(uint64_t result)
 	return code == ERESTARTSYS || code == ERESTARTNOINTR || code == ERESTARTNOHAND || code == ERESTART_RESTARTBLOCK;
 }
 
-/* A call that the stop made fail, where the kernel would not restart it. */
-static bool is_spoilt(const struct user_regs_struct *u)
-{
-	return (int64_t)u->orig_rax >= 0 && (int64_t)u->rax == -EINTR && arch_call_fragile(u->orig_rax);
-}
-
 void arch_mend_call(pid_t tid)
 {
 	struct user_regs_struct u;
 
-	if (get_registers(tid, &u) < 0 || !is_spoilt(&u))
+	if (get_registers(tid, &u) < 0 || (int64_t)u.orig_rax < 0 || (int64_t)u.rax != -EINTR ||
+	    !arch_call_fragile(u.orig_rax))
 		return;
-	u.rax = (unsigned long long)-ERESTARTNOHAND;
+	u.rax = (unsigned long long)-ERESTARTNOHAND; /* the kernel makes it again, or, where a handler runs first, lets it fail as it should */
 	(void)set_registers(tid, &u);
 }
 
@@ -201,7 +196,7 @@ size_t arch_remote_frame(const struct arch_saved *s, uint64_t way_out, unsigned 
 	size_t len = (size_t)(fpstate - address) + size + sizeof(uint32_t);
 	struct sigframe f = { .pretcode = way_out, .flags = UC_XSTATE | UC_SS | UC_STRICT_SS };
 
-	if ((int64_t)u.orig_rax >= 0 && (is_restart(u.rax) || is_spoilt(&u))) {
+	if ((int64_t)u.orig_rax >= 0 && is_restart(u.rax)) {
 		u.rax = s->call_number;
 		u.rip -= CALL_BYTES;
 	}
@@ -276,8 +271,6 @@ int arch_remote_restore(pid_t tid, const struct arch_saved *s, bool with_xstate)
 	/* before the others: were memwatch killed in between, the frame restores them all */
 	if (with_xstate && ptrace(PTRACE_SETREGSET, tid, (void *)NT_X86_XSTATE, &iov) < 0)
 		return -errno;
-	if (is_spoilt(&u)) /* the kernel makes it again, or, where a handler runs first, lets it fail as it should */
-		u.rax = (unsigned long long)-ERESTARTNOHAND;
 	return set_registers(tid, &u);
 }
 
