@@ -152,7 +152,8 @@ static int sum_blocks(struct window *w)
 		g->left_samples = fmax(0.0, (double)then.samples - g->old_samples);
 		if (g->left_samples < 0.01) /* rounding of floats */
 			g->left_samples = g->left_var = 0.0;
-		g->taken = fmax(g->there, s->taken - (double)then.taken);
+		/* what grew in the window was taken a little before it, perhaps */
+		g->taken = fmax(fmax(g->there, g->grown), s->taken - (double)then.taken);
 		g->taken_blocks = fmax(g->in_blocks, s->taken_blocks - (double)then.taken_blocks);
 		g->scale = 1.0;
 		take_moved(g);

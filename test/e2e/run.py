@@ -8,6 +8,7 @@ import argparse
 import glob
 import importlib
 import os
+import signal
 import sys
 import threading
 import time
@@ -60,6 +61,8 @@ def main():
     parser.add_argument("patterns", nargs="*")
     args = parser.parse_args()
 
+    signal.signal(signal.SIGINT, signal.default_int_handler) # a shell's background job ignores them, and would have every child do so
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     here = os.path.dirname(os.path.abspath(__file__))
     for path in sorted(glob.glob(os.path.join(here, "test_*.py"))):
         importlib.import_module(os.path.basename(path)[:-3])

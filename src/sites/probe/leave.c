@@ -15,6 +15,7 @@
 
 #define EMPTY_NS (500 * NS_PER_MS) /* for threads to leave the slow path, and the code */
 #define PAUSE_NS (2 * NS_PER_MS)
+#define COPIES_PAUSE_NS (20 * NS_PER_MS) /* between two searches */
 #define SCAN_WINDOW ((size_t)256 << 10)
 #define SCAN_RANGES 256
 #define SCAN_BYTES_MAX (4ULL << 30) /* about a second; beyond, the code rather stays */
@@ -123,22 +124,23 @@ static int make_inert(struct probe_place *p, struct err *err)
 	return probe_call_system(p, SYS_madvise, args, &value, err);
 }
 
-enum reached { REACHED_NOT, REACHED_PERHAPS, REACHED_SURELY };
+enum reached { REACHED_NOT, REACHED_PERHAPS, REACHED_UNKNOWN, REACHED_SURELY };
 
 /*
- * Whether anything may still lead here, by the modules as they are now, whatever our list says. SURELY: a slot does, or it cannot be told. PERHAPS: the code
- * of a module takes the value of a slot of ours: then it may lie anywhere by now.
+ * Whether anything may still lead here, by the modules as they are now, whatever our list says. SURELY: a slot does, or it can never be told. PERHAPS: the code
+ * of a module takes the value of a slot of ours: then it may lie anywhere by now. UNKNOWN: modules are being loaded or unloaded.
  */
 static enum reached may_be_reached(const struct probe_place *p)
 {
 	struct slot_set set = { 0 };
 	struct err ignored = ERR_INIT;
 	enum reached reached = p->copied ? REACHED_PERHAPS : REACHED_NOT;
+	int rc = slots_find(p->pid, p->mem, &set, &ignored);
 
-	if (slots_find(p->pid, p->mem, &set, &ignored) < 0)
-		reached = REACHED_SURELY;
+	if (rc < 0)
+		reached = rc == -EAGAIN ? REACHED_UNKNOWN : REACHED_SURELY;
 	for (size_t i = 0; i < set.count; i++)
-		if (set.slots[i].copied && p->header.real[set.slots[i].function] != 0)
+		if (set.slots[i].copied && p->header.real[set.slots[i].function] != 0 && rc >= 0)
 			reached = REACHED_PERHAPS;
 	for (size_t i = 0; i < set.stranger_count; i++)
 		if (set.strangers[i].value - p->text < p->text_bytes)
@@ -245,15 +247,26 @@ static int no_thread_holds_thunk(struct probe_place *p, struct err *err)
 	return tracer_threads_outside(p->tracer, p->pid, p->mem, &query, &p->cost, err);
 }
 
+/* Copies come and go: a register that is saved on a stack for the length of a call is one. So it is looked again, as long as that takes no time to speak of. */
 int probe_out_of_reach(struct probe_place *p, struct err *err)
 {
-	enum reached reached = may_be_reached(p);
-	int rc;
+	const struct timespec pause = { 0, COPIES_PAUSE_NS };
+	uint64_t until = clock_now_ns() + EMPTY_NS;
+	enum reached reached;
+	int rc = 0;
 
-	if (reached != REACHED_PERHAPS)
-		return reached == REACHED_NOT;
-	rc = no_thread_holds_thunk(p, err);
-	return rc <= 0 ? rc : search_copies(p) == 0;
+	for (;;) {
+		reached = may_be_reached(p);
+		if (reached == REACHED_NOT || reached == REACHED_SURELY)
+			return reached == REACHED_NOT;
+		if (reached == REACHED_PERHAPS)
+			rc = no_thread_holds_thunk(p, err);
+		if (rc > 0)
+			rc = search_copies(p) == 0;
+		if (rc != 0 || clock_now_ns() >= until)
+			return rc;
+		nanosleep(&pause, NULL);
+	}
 }
 
 /* Where the process lives on after all, what is left behind must be said. */
