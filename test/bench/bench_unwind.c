@@ -346,7 +346,7 @@ static int bench_pid(struct bench *b, bool report)
 	}
 	arena_init(&b->arena, 1U << 20, 0);
 	b->count = 0;
-	b->stacks = calloc(b->wanted, sizeof(*b->stacks));
+	b->stacks = calloc(b->wanted > REPORT_STACKS ? b->wanted : REPORT_STACKS, sizeof(*b->stacks));
 	if (!b->stacks || symbols_create(&options, &b->symbols) < 0)
 		return 1;
 	if (report)
