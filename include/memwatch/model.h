@@ -328,6 +328,33 @@ struct verdict {
 	enum metric judged;
 };
 
+/* ---- language runtimes ---------------------------------------------------------------------------------------------- */
+
+enum runtime_unit { RUNTIME_BYTES, RUNTIME_COUNT, RUNTIME_SECONDS };
+
+struct runtime_figure {   /* what one runtime knows and others do not */
+	const char *name; /* as in the JSON: "pymalloc_in_use_bytes", "goroutines" */
+	enum runtime_unit unit;
+	double value;
+};
+
+/*
+ * A language runtime's own accounts, read from its memory. Bytes of the memory that the runtime itself manages; what it takes from malloc beside it is heap truth.
+ * NaN: this runtime does not say, or it was torn.
+ */
+struct runtime_stats {
+	double live_bytes;      /* reachable after the last collection: the trough of the collector's saw */
+	double in_use_bytes;    /* objects now, garbage included */
+	double free_bytes;      /* held by the runtime, not in use */
+	double committed_bytes; /* taken from the system: in use, free, and what the runtime needs itself */
+	double released_bytes;  /* given back to the system, though still mapped */
+	double collections;     /* full ones, ever: live_bytes is a new figure each time it goes up */
+	double tasks;           /* goroutines, the runtime's threads */
+	bool live_is_stale;     /* the collector does not keep it up to date: no verdict rests on it */
+	struct runtime_figure *figures;
+	size_t figure_count;
+};
+
 /* ---- session, cost, report ----------------------------------------------------------------------------------------- */
 
 struct identity { /* a process, beyond doubt: the kernel reuses pids, never pid and start time together */
@@ -402,6 +429,8 @@ struct process_entry {
 	struct metric_summary metrics[METRIC_COUNT];
 	bool has_heap;
 	struct heap_stats heap;
+	bool has_runtime;
+	struct runtime_stats runtime;
 	struct region_totals classes[REGION_CLASS_COUNT]; /* last smaps; rss_bytes UNKNOWN_U64 where none was read */
 	struct site *sites;
 	size_t site_count;

@@ -62,6 +62,12 @@ struct function_place {
 };
 must_check int symbols_find(struct symbols *s, const char *name, struct function_place *ret, size_t cap,
 			    size_t *ret_count, struct err *err);
+/*
+ * The address of the data object of that name, as it stands in .symtab or .dynsym (mangled; a version behind '@' is left out), of the executable,
+ * else of any module; of several a global one, else the first. No thread-local ones. Where the file is stripped, the symbol table of a debug file that
+ * is here; servers are not asked. What lies there is not looked at. Linear over the symbol tables, as symbols_find(). 0 or -ENOENT.
+ */
+must_check int symbols_find_data(struct symbols *s, const char *name, uint64_t *ret);
 /* Changes whenever symbols_update() finds other executable mappings. */
 uint64_t symbols_generation(const struct symbols *s);
 

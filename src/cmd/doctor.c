@@ -16,7 +16,9 @@
 #include "memwatch/base/units.h"
 #include "memwatch/heap.h"
 #include "memwatch/proc.h"
+#include "memwatch/runtime.h"
 #include "memwatch/sites.h"
+#include "memwatch/symbol.h"
 #include "memwatch/trace.h"
 
 struct doctor_args {
@@ -82,6 +84,43 @@ static void check_heap(struct mem *mem, struct str *out)
 	arena_deinit(&arena);
 }
 
+static int find_data(void *arg, const char *name, uint64_t *ret)
+{
+	return symbols_find_data(arg, name, ret);
+}
+
+static void check_runtime(struct patient *p, struct mem *mem, struct str *out)
+{
+	struct symbols_options options = { .pid = p->pid, .proc_fd = p->proc.dir_fd };
+	struct runtime_query query = { .mem = mem };
+	struct symbols *symbols = NULL;
+	struct runtime *runtime = NULL;
+	struct err why = ERR_INIT;
+	struct named_part part = { 0 };
+	cleanup_str struct str text = STR_INIT;
+	struct arena arena;
+	int rc;
+
+	if (symbols_create(&options, &symbols) == 0 && symbols_update(symbols, mem) == 0) {
+		query.find = find_data;
+		query.arg = symbols;
+	}
+	rc = runtime_probe(&query, &runtime, &why);
+	arena_init(&arena, 4096, 0);
+	if (rc > 0) {
+		runtime_describe(runtime, &arena, &part);
+		str_addf(&text, "%s%s%s, found by %s", part.name ? part.name : "runtime", part.version ? " " : "",
+			 part.version ? part.version : "", part.found_by ? part.found_by : "?");
+		say(out, true, "runtime", str_text(&text));
+	} else {
+		say(out, rc == 0, "runtime",
+		    rc == 0 ? "none that is known: nothing but the allocator is to be read" : why.msg);
+	}
+	runtime_destroy(rc > 0 ? runtime : NULL);
+	symbols_destroy(symbols);
+	arena_deinit(&arena);
+}
+
 static void check_probe(struct patient *p, struct mem *mem, struct str *out)
 {
 	cleanup_str struct str text = STR_INIT;
@@ -139,6 +178,7 @@ static void check_memory(struct patient *p, struct str *out)
 	else
 		say(out, false, "page map", "/proc/PID/pagemap cannot be read; heap walks are left out");
 	check_heap(mem, out);
+	check_runtime(p, mem, out);
 	if (!p->self)
 		check_probe(p, mem, out);
 	mem_destroy(mem);

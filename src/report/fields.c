@@ -222,6 +222,18 @@ const struct field size_class_fields[] = {
 	FIELDS_END,
 };
 
+const struct field runtime_fields[] = {
+	FIELD(FIELD_DOUBLE, runtime_stats, "live_bytes", live_bytes),
+	FIELD(FIELD_DOUBLE, runtime_stats, "in_use_bytes", in_use_bytes),
+	FIELD(FIELD_DOUBLE, runtime_stats, "free_bytes", free_bytes),
+	FIELD(FIELD_DOUBLE, runtime_stats, "committed_bytes", committed_bytes),
+	FIELD(FIELD_DOUBLE, runtime_stats, "released_bytes", released_bytes),
+	FIELD(FIELD_DOUBLE, runtime_stats, "collections", collections),
+	FIELD(FIELD_DOUBLE, runtime_stats, "tasks", tasks),
+	FIELD(FIELD_BOOL, runtime_stats, "live_is_stale", live_is_stale),
+	FIELDS_END,
+};
+
 const struct field site_fields[] = {
 	FIELD(FIELD_U64, site, "bytes", bytes),
 	FIELD(FIELD_DOUBLE, site, "share", share),

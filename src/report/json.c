@@ -118,6 +118,31 @@ static void json_heap(struct json *j, cJSON *parent, const struct heap_stats *h)
 		json_size_class(j, array, &h->classes[i]);
 }
 
+/* Names are the figures' own, and of a report that is read back anyone's: cJSON would write them as they are. */
+static void json_figures(struct json *j, cJSON *parent, const struct runtime_stats *s)
+{
+	cleanup_str struct str figures = STR_INIT;
+
+	str_addc(&figures, '{');
+	for (size_t i = 0; i < s->figure_count; i++) {
+		str_add(&figures, i > 0 ? "," : "");
+		report_add_json_text(&figures, s->figures[i].name);
+		str_addc(&figures, ':');
+		report_add_number(&figures, s->figures[i].value);
+	}
+	str_addc(&figures, '}');
+	j->failed |= figures.failed;
+	json_raw(j, parent, "figures", str_text(&figures));
+}
+
+static void json_runtime(struct json *j, cJSON *parent, const struct runtime_stats *s)
+{
+	cJSON *object = json_object(j, parent, "runtime");
+
+	json_fields(j, object, runtime_fields, s);
+	json_figures(j, object, s);
+}
+
 static void json_site(struct json *j, cJSON *array, const struct site *s)
 {
 	cJSON *object = json_object(j, array, NULL);
@@ -182,6 +207,10 @@ static void json_entry(struct json *j, cJSON *object, const struct process_entry
 		json_heap(j, object, &p->heap);
 	else
 		json_null(j, object, "heap");
+	if (p->has_runtime)
+		json_runtime(j, object, &p->runtime);
+	else
+		json_null(j, object, "runtime");
 	json_mappings(j, object, p->classes);
 	sites = json_array(j, object, "sites");
 	for (size_t i = 0; i < p->site_count; i++)

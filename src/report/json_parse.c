@@ -220,6 +220,28 @@ static void read_heap(struct reader *r, const cJSON *object, void *ret)
 	h->classes = read_objects(r, object, "size_classes", sizeof(*h->classes), read_size_class, &h->class_count);
 }
 
+static void read_runtime(struct reader *r, const cJSON *object, void *ret)
+{
+	struct runtime_stats *s = ret;
+	const cJSON *figures = member_of(r, object, "figures", false);
+	const cJSON *item = figures ? figures->child : NULL;
+	size_t before;
+
+	read_fields(r, object, runtime_fields, s);
+	before = reader_enter(r, "figures", 0);
+	s->figures = read_array(r, figures, sizeof(*s->figures), &s->figure_count);
+	for (size_t i = 0; i < s->figure_count && item && r->status == 0; i++, item = item->next) {
+		const char *name = arena_strdup(r->arena, item->string);
+
+		if (!name)
+			r->status = err_set(r->err, ENOMEM, "out of memory while reading a report");
+		s->figures[i].name = text_or(name, "");
+		s->figures[i].unit = report_figure_unit(s->figures[i].name);
+		s->figures[i].value = read_double(r, cJSON_IsNull(item) ? NULL : item, "");
+	}
+	reader_leave(r, before);
+}
+
 static void read_totals(struct reader *r, const cJSON *object, void *ret)
 {
 	struct region_totals *t = ret;
@@ -245,6 +267,7 @@ static void read_entry(struct reader *r, const cJSON *object, struct process_ent
 		reader_fail(r, "verdict", "is missing");
 	read_object(r, object, "metrics", read_metrics, p->metrics);
 	p->has_heap = read_object(r, object, "heap", read_heap, &p->heap);
+	p->has_runtime = read_object(r, object, "runtime", read_runtime, &p->runtime);
 	read_object(r, object, "mappings", read_mappings, p->classes);
 	read_object(r, object, "work", read_work, &p->verdict.work);
 	read_object(r, object, "cycles", read_cycles, &p->verdict.cycles);

@@ -84,6 +84,7 @@ extern const struct field verdict_fields[], evidence_fields[], action_fields[], 
 extern const struct field work_fields[], work_prediction_fields[], cycle_fields[], cycle_quarter_fields[];
 extern const struct field heap_fields[], heap_fragmentation_fields[], heap_walk_fields[], arena_fields[],
 	size_class_fields[];
+extern const struct field runtime_fields[];
 extern const struct field site_fields[], frame_fields[], mapping_fields[];
 extern const char *const region_class_names[REGION_CLASS_COUNT];
 
@@ -113,6 +114,9 @@ void report_add_work(const struct work_fit *w, const struct report_style *style,
 void report_add_cycles(const struct cycle_fit *c, const struct report_style *style, struct str *out);
 /* The size classes that grow most or whose blocks were followed; nothing where there are none. */
 void report_add_size_classes(const struct heap_stats *h, struct str *out);
+/* The runtime's accounts, of an entry that has them (text_runtime.c). */
+void report_add_runtime(const struct process_entry *p, const struct report_style *style, struct str *out);
+enum runtime_unit report_figure_unit(const char *name);
 /* "1,234,567" */
 void report_add_count(struct str *out, double count);
 /* "1,000 rows over 2.8 h, every 10 s" */

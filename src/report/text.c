@@ -507,6 +507,8 @@ int report_render_text(const struct snapshot *snapshot, const struct report_styl
 	add_metrics(p, out);
 	if (p->has_heap)
 		add_heap(p, style, out);
+	if (p->has_runtime)
+		report_add_runtime(p, style, out);
 	add_mappings(p, out);
 	add_sites(p, style, out);
 	add_processes(snapshot, style, out);

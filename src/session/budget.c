@@ -12,7 +12,8 @@ const struct rung_info rung_table[RUNG_COUNT] = {
 	[RUNG_CGROUP] = { "cgroup", 1000 * NS_PER_MS, 0.02 },
 	[RUNG_NET] = { "net", 1000 * NS_PER_MS, 0.01 },
 	[RUNG_UNITS] = { "work", 0, 0.05 },
-	[RUNG_HEAP] = { "heap", 100 * NS_PER_MS, 0.45 },
+	[RUNG_HEAP] = { "heap", 100 * NS_PER_MS, 0.33 }, /* see share_of() */
+	[RUNG_RUNTIME] = { "runtime", 100 * NS_PER_MS, 0.12 },
 	[RUNG_SITES] = { "sites", 50 * NS_PER_MS, 0.20 },
 	[RUNG_CHILDREN] = { "children", 50 * NS_PER_MS, 0.03 },
 	[RUNG_VERDICT] = { "verdict", 500 * NS_PER_MS, 0.04 },
@@ -23,10 +24,22 @@ bool rung_due(const struct target *t, enum rung rung, uint64_t now_ns)
 	return !t->rungs[rung].off && now_ns >= t->rungs[rung].due_ns;
 }
 
+/* Most targets have no runtime, and some have no heap that is known: the one has what the other does not need. */
+static double share_of(const struct target *t, enum rung rung)
+{
+	double share = rung_table[rung].share;
+
+	if (rung == RUNG_HEAP && !t->runtime)
+		share += rung_table[RUNG_RUNTIME].share;
+	if (rung == RUNG_RUNTIME && !t->walker)
+		share += rung_table[RUNG_HEAP].share;
+	return share;
+}
+
 /* How long after a look of that cost the budget allows the next. */
 static uint64_t pause_after(const struct target *t, enum rung rung, uint64_t cost_ns)
 {
-	double budget = t->session->options.budget_percent / 100.0 * rung_table[rung].share;
+	double budget = t->session->options.budget_percent / 100.0 * share_of(t, rung);
 
 	return (uint64_t)((double)cost_ns / budget) * (t->session->living ? t->session->living : 1);
 }

@@ -16,7 +16,7 @@
 #define TORN_MOST 5 /* walks in a row: about one in seven is torn while a small heap grows at full speed */
 
 /* The newest result lives in one arena while the next is made in the other. */
-static void swap_arenas(struct arena *a, struct arena *b)
+void swap_arenas(struct arena *a, struct arena *b)
 {
 	struct arena kept = *a;
 

@@ -282,6 +282,7 @@ void target_tick(struct target *t, uint64_t now_ns, bool final)
 	if (rc < 0 && isnan(sample.v[METRIC_RSS]))
 		return; /* it is ending: the loop learns that from the pidfd */
 	look_heap(t, &sample, now_ns, final);
+	look_runtime(t, &sample, now_ns, final);
 	remember(t, &sample);
 	if (series_add(t->series, &sample) >= 0)
 		s->samples++;

@@ -17,6 +17,7 @@
 #include "memwatch/heap.h"
 #include "memwatch/mem.h"
 #include "memwatch/proc.h"
+#include "memwatch/runtime.h"
 #include "memwatch/series.h"
 #include "memwatch/session.h"
 #include "memwatch/sites.h"
@@ -36,6 +37,7 @@ enum rung {
 	RUNG_NET,
 	RUNG_UNITS, /* --unit-…: as often as its share of the budget allows */
 	RUNG_HEAP,
+	RUNG_RUNTIME, /* what a language runtime knows of its memory */
 	RUNG_SITES,
 	RUNG_CHILDREN,
 	RUNG_VERDICT,
@@ -73,7 +75,8 @@ struct target {
 	struct cgroup cgroup;
 	struct mem *mem;            /* NULL: reading memory is refused */
 	struct heap_walker *walker; /* NULL: none found (yet) */
-	struct symbols *symbols;    /* made when the first stack is taken */
+	struct runtime *runtime;    /* NULL: none found (yet) */
+	struct symbols *symbols;    /* see target_symbols() */
 	struct site_table *sites;
 	struct site_ledger *ledger;         /* what the sources faults and probe saw; NULL: they were not used */
 	struct site_source *source;         /* NULL: none open (yet) */
@@ -92,7 +95,8 @@ struct target {
 	uint64_t left_ns;     /* when the main thread was found to have ended without the others; 0: it has not */
 	uint64_t start_stack; /* changes when the process executes another program */
 	uint64_t probe_backoff_ns;
-	uint64_t cgroup_limit; /* as last read; UINT64_MAX none */
+	uint64_t runtime_backoff_ns; /* between two probes for a runtime; 0 before the first */
+	uint64_t cgroup_limit;       /* as last read; UINT64_MAX none */
 
 	struct sample last; /* newest known value of every metric */
 	uint64_t peak_rss_bytes;
@@ -106,6 +110,9 @@ struct target {
 	struct arena heap_spare;
 	struct heap_stats heap;
 	bool has_heap;
+	struct arena runtime_arena, runtime_spare; /* of the newest read */
+	struct runtime_stats runtime_stats;
+	bool has_runtime;
 	unsigned torn_walks;                      /* in a row, see walk_is_torn() */
 	struct class_mark class_base, class_next; /* walks of long ago, to see which size class grows */
 	struct survivors *survivors;              /* NULL before the second walk */
@@ -177,8 +184,9 @@ void session_gap_err(struct session *s, const char *rung, const struct err *err)
 /* target.c */
 must_check int target_open(struct session *s, pid_t pid, bool standing, struct target **ret, struct err *err);
 void target_close(struct target *t);
-void target_leave(struct target *t);          /* lets go of what needs the living process, keeps the figures */
-must_check int target_exec(struct target *t); /* another program runs under the same pid: begin anew */
+void target_leave(struct target *t);             /* lets go of what needs the living process, keeps the figures */
+must_check int target_exec(struct target *t);    /* another program runs under the same pid: begin anew */
+must_check int target_symbols(struct target *t); /* t->symbols is there from then on; their mappings may be old */
 double session_time(const struct session *s, uint64_t now_ns);
 struct target *session_find(struct session *s, pid_t pid);
 must_check int session_add(struct session *s, pid_t pid, bool standing, pid_t parent, struct err *err);
@@ -188,6 +196,7 @@ must_check int session_add(struct session *s, pid_t pid, bool standing, pid_t pa
 void target_tick(struct target *t, uint64_t now_ns, bool final);
 
 /* looks.c */
+void swap_arenas(struct arena *a, struct arena *b);
 void look_heap(struct target *t, struct sample *sample, uint64_t now_ns, bool final);
 /* Whether a walk missed so much of a heap that moved under it that its sums are no figures. *torn_in_a_row begins as 0. */
 bool walk_is_torn(const struct heap_stats *heap, unsigned *torn_in_a_row);
@@ -196,6 +205,9 @@ void look_verdict(struct target *t, uint64_t now_ns, bool final);
 must_check int judge(struct target *t, const char *top_site, struct arena *arena, struct verdict *ret);
 uint64_t hot_class(const struct target *t);    /* 0 none */
 double growth_since_s(const struct target *t); /* from when on growth counts: after the warm-up */
+
+/* runtime.c */
+void look_runtime(struct target *t, struct sample *sample, uint64_t now_ns, bool final);
 
 /* sources.c: where growth comes from. The best source that is permitted is used; what was refused, and why, is a gap. */
 void sources_choose(struct target *t); /* for a new program image */

@@ -29,6 +29,9 @@ static int copy_info(const struct target *t, struct arena *arena, struct target_
 	ret->allocator = (struct named_part){ arena_strdup(arena, from->allocator.name),
 					      arena_strdup(arena, from->allocator.version),
 					      arena_strdup(arena, from->allocator.found_by) };
+	ret->runtime = (struct named_part){ arena_strdup(arena, from->runtime.name),
+					    arena_strdup(arena, from->runtime.version),
+					    arena_strdup(arena, from->runtime.found_by) };
 	ret->peak_rss_bytes = t->peak_rss_bytes;
 	return 0;
 }
@@ -40,6 +43,21 @@ static int copy_heap(const struct heap_stats *from, struct arena *arena, struct 
 	ret->classes = arena_memdup(arena, from->classes, from->class_count * sizeof(*from->classes));
 	ret->source = arena_strdup(arena, from->source);
 	return (from->arena_count && !ret->arenas) || (from->class_count && !ret->classes) ? -ENOMEM : 0;
+}
+
+/* Names of figures are the readers' own, which live as long as the program or in their arena. */
+static int copy_runtime(const struct runtime_stats *from, struct arena *arena, struct runtime_stats *ret)
+{
+	*ret = *from;
+	ret->figures = arena_memdup(arena, from->figures, from->figure_count * sizeof(*from->figures));
+	if (from->figure_count && !ret->figures)
+		return -ENOMEM;
+	for (size_t i = 0; i < from->figure_count; i++) {
+		ret->figures[i].name = arena_strdup(arena, from->figures[i].name);
+		if (!ret->figures[i].name)
+			return -ENOMEM;
+	}
+	return 0;
 }
 
 static int copy_sites(struct session *s, struct target *t, struct arena *arena, struct process_entry *entry)
@@ -112,6 +130,9 @@ static int fill_entry(struct session *s, struct target *t, struct arena *arena, 
 	if (rc >= 0 && t->has_heap)
 		rc = copy_heap(&t->heap, arena, &entry->heap);
 	entry->has_heap = t->has_heap;
+	if (rc >= 0 && t->has_runtime)
+		rc = copy_runtime(&t->runtime_stats, arena, &entry->runtime);
+	entry->has_runtime = t->has_runtime;
 	if (rc >= 0)
 		rc = copy_sites(s, t, arena, entry);
 	if (rc >= 0)
@@ -143,7 +164,7 @@ static uint64_t own_peak_bytes(void)
 static int fill_session(struct session *s, struct snapshot *ret)
 {
 	const struct target *t = s->targets[0];
-	const char **rungs = arena_array(&ret->arena, 3, sizeof(*rungs));
+	const char **rungs = arena_array(&ret->arena, 4, sizeof(*rungs));
 	uint64_t end = s->exited_ns ? s->exited_ns : clock_now_ns();
 	uint64_t cpu = clock_self_cpu_ns() - s->cpu_begin_ns + units_cpu_ns(s->units);
 	size_t n = 0;
@@ -153,6 +174,8 @@ static int fill_session(struct session *s, struct snapshot *ret)
 	rungs[n++] = "observe";
 	if (t->has_heap)
 		rungs[n++] = "heap";
+	if (t->has_runtime)
+		rungs[n++] = "runtime";
 	if (sources_events(t) > 0)
 		rungs[n++] = "sites";
 	ret->session = (struct session_info){ .started_wall_ns = s->begin_wall_ns,

@@ -79,10 +79,7 @@ static double share_of(const struct target *t, bool beside)
 
 static int make_books(struct target *t)
 {
-	struct symbols_options options = { .pid = t->proc.id.pid,
-					   .proc_fd = t->proc.dir_fd,
-					   .debuginfod = t->session->options.debuginfod };
-	int rc = t->symbols ? 0 : symbols_create(&options, &t->symbols);
+	int rc = target_symbols(t);
 
 	if (rc >= 0 && !t->sites)
 		rc = site_table_create(&t->sites);

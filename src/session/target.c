@@ -13,6 +13,7 @@
 #define PROBE_BACKOFF_NS (10 * NS_PER_MS)
 #define TARGETS_MAX 4096 /* processes of one session, ended ones included */
 #define HEAP_ARENA_BYTES (32 << 10)
+#define RUNTIME_ARENA_BYTES (4 << 10)
 
 double session_time(const struct session *s, uint64_t now_ns)
 {
@@ -25,6 +26,13 @@ struct target *session_find(struct session *s, pid_t pid)
 		if (s->targets[i]->proc.id.pid == pid && !s->targets[i]->gone)
 			return s->targets[i];
 	return NULL;
+}
+
+/* The gaps of the heap and of the sites say why; that of the runtime would be the same. */
+static void no_memory(struct target *t)
+{
+	t->mem = NULL;
+	t->rungs[RUNG_HEAP].off = t->rungs[RUNG_RUNTIME].off = t->rungs[RUNG_SITES].off = true;
 }
 
 /*
@@ -50,8 +58,17 @@ static int check_rights(struct target *t, struct err *err)
 	}
 	session_gap_err(t->session, "heap", &why);
 	session_gap_err(t->session, "sites", &why);
-	t->rungs[RUNG_HEAP].off = t->rungs[RUNG_SITES].off = true;
+	no_memory(t);
 	return 0;
+}
+
+int target_symbols(struct target *t)
+{
+	struct symbols_options options = { .pid = t->proc.id.pid,
+					   .proc_fd = t->proc.dir_fd,
+					   .debuginfod = t->session->options.debuginfod };
+
+	return t->symbols ? 0 : symbols_create(&options, &t->symbols);
 }
 
 static int read_info(struct target *t)
@@ -76,9 +93,11 @@ static int begin_image(struct target *t)
 	t->class_base.t_s = t->class_next.t_s = NAN;
 	t->hot_class_size = 0;
 	t->probe_backoff_ns = PROBE_BACKOFF_NS;
+	t->runtime_backoff_ns = 0;
 	sample_init(&t->last, 0.0);
 	/* Deeper looks wait until there is something to see: a program that ends at once must not pay for them. */
 	rung_retry(t, RUNG_HEAP, t->from_start ? 15 * NS_PER_MS : 0);
+	rung_retry(t, RUNG_RUNTIME, t->from_start ? 30 * NS_PER_MS : 0);
 	rung_retry(t, RUNG_SMAPS, t->from_start ? 300 * NS_PER_MS : 0);
 	rung_retry(t, RUNG_SITES, t->from_start ? 300 * NS_PER_MS : 50 * NS_PER_MS);
 	rung_retry(t, RUNG_FDS, 20 * NS_PER_MS);
@@ -110,6 +129,8 @@ int target_open(struct session *s, pid_t pid, bool standing, struct target **ret
 	t->cgroup_limit = UINT64_MAX;
 	arena_init(&t->heap_arena, HEAP_ARENA_BYTES, 0);
 	arena_init(&t->heap_spare, HEAP_ARENA_BYTES, 0);
+	arena_init(&t->runtime_arena, RUNTIME_ARENA_BYTES, 0);
+	arena_init(&t->runtime_spare, RUNTIME_ARENA_BYTES, 0);
 	arena_init(&t->verdict_arena, 8 << 10, 0);
 	arena_init(&t->verdict_spare, 8 << 10, 0);
 	arena_init(&t->info_arena, 4 << 10, 0);
@@ -137,6 +158,8 @@ static void leave_image(struct target *t)
 	sources_close(t);
 	heap_walker_destroy(t->walker);
 	t->walker = NULL;
+	runtime_destroy(t->runtime);
+	t->runtime = NULL;
 	survivors_destroy(t->survivors);
 	t->survivors = NULL;
 	mem_destroy(t->mem);
@@ -167,6 +190,8 @@ void target_close(struct target *t)
 	series_destroy(t->series);
 	arena_deinit(&t->heap_arena);
 	arena_deinit(&t->heap_spare);
+	arena_deinit(&t->runtime_arena);
+	arena_deinit(&t->runtime_spare);
 	arena_deinit(&t->verdict_arena);
 	arena_deinit(&t->verdict_spare);
 	arena_deinit(&t->info_arena);
@@ -188,15 +213,14 @@ int target_exec(struct target *t)
 	t->ledger = NULL;
 	t->symbols = NULL;
 	t->series = NULL;
-	t->exiting = t->has_heap = t->has_classes = t->has_verdict = t->sites_rewound = false;
+	t->exiting = t->has_heap = t->has_runtime = t->has_classes = t->has_verdict = t->sites_rewound = false;
 	t->from_start = true;
 	t->peak_rss_bytes = UNKNOWN_U64;
 	memset(t->rungs, 0, sizeof(t->rungs));
 	if (mem_live_create(t->proc.id.pid, t->proc.dir_fd, &t->mem, &why) < 0) {
 		/* A set-uid program, for one: what can still be read goes on. */
-		t->mem = NULL;
 		session_gap_err(s, "heap", &why);
-		t->rungs[RUNG_HEAP].off = t->rungs[RUNG_SITES].off = true;
+		no_memory(t);
 	}
 	rc = begin_image(t);
 	if (rc >= 0)

@@ -63,20 +63,15 @@ static int func_open(const struct session_options *o, struct units **ret, struct
 
 static int update_symbols(struct target *t, struct err *err)
 {
-	struct symbols_options options = { .pid = t->proc.id.pid,
-					   .proc_fd = t->proc.dir_fd,
-					   .debuginfod = t->session->options.debuginfod };
 	int rc;
 
 	if (!t->mem)
 		return err_set(
 			err, EPERM,
 			"calls cannot be counted: reading the target's memory is refused; see the gap of 'heap'");
-	if (!t->symbols) {
-		rc = symbols_create(&options, &t->symbols);
-		if (rc < 0)
-			return err_set(err, -rc, "out of memory");
-	}
+	rc = target_symbols(t);
+	if (rc < 0)
+		return err_set(err, -rc, "out of memory");
 	rc = symbols_update(t->symbols, t->mem);
 	return rc < 0 ? err_set(err, -rc, "cannot read the mappings of process %d: %s", (int)t->proc.id.pid,
 				strerror(-rc)) :

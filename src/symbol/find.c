@@ -22,7 +22,16 @@ struct candidate {
 	bool indirect;      /* STT_GNU_IFUNC */
 };
 
+struct search;
+
+struct search_kind { /* what is looked for */
+	void (*consider)(struct search *f, const struct module *m, uint64_t bias, uint64_t delta, const GElf_Sym *sym,
+			 const char *symbol);
+	bool code; /* functions: also of .gnu_debugdata, which has nothing else, and of a debug file from wherever it must come */
+};
+
 struct search {
+	const struct search_kind *kind;
 	struct symbols *symbols;
 	const char *name, *module; /* module NULL: any */
 	size_t module_len;
@@ -30,6 +39,8 @@ struct search {
 	struct candidate *found;
 	size_t count, cap;
 	bool failed;
+	int rank; /* data: of the best so far, see consider_data() */
+	uint64_t address;
 };
 
 /* Behind a name: marks of whole copies. What ".part." and ".cold" mark is called in the midst of a call. */
@@ -107,8 +118,8 @@ static void add(struct search *f, const struct module *m, uint64_t bias, uint64_
 	f->count++;
 }
 
-static void consider(struct search *f, const struct module *m, uint64_t bias, uint64_t delta, const GElf_Sym *sym,
-		     const char *symbol)
+static void consider_function(struct search *f, const struct module *m, uint64_t bias, uint64_t delta,
+			      const GElf_Sym *sym, const char *symbol)
 {
 	int type = GELF_ST_TYPE(sym->st_info);
 	struct candidate like = { .indirect = type == STT_GNU_IFUNC };
@@ -123,6 +134,31 @@ static void consider(struct search *f, const struct module *m, uint64_t bias, ui
 	else
 		add(f, m, bias, sym->st_value - delta, &like);
 }
+
+enum { RANK_NONE, RANK_COPY, RANK_LOCAL, RANK_GLOBAL };
+
+/* One that other files see rather than a local one, that rather than one the linker renamed (name.lto_priv.0); of equals the first. */
+static void consider_data(struct search *f, const struct module *m, uint64_t bias, uint64_t delta, const GElf_Sym *sym,
+			  const char *symbol)
+{
+	size_t len = strlen(f->name);
+	bool copy = false;
+	int rank;
+
+	if (GELF_ST_TYPE(sym->st_info) != STT_OBJECT || sym->st_shndx == SHN_ABS || sym->st_shndx == SHN_COMMON ||
+	    sym->st_value < delta || strncmp(symbol, f->name, len) != 0)
+		return;
+	if (symbol[len] != '\0' && plain_length(symbol, &copy) != len)
+		return;
+	rank = copy ? RANK_COPY : GELF_ST_BIND(sym->st_info) == STB_LOCAL ? RANK_LOCAL : RANK_GLOBAL;
+	if (rank <= f->rank || !module_holds(m, sym->st_value - delta, sym->st_size))
+		return;
+	f->rank = rank;
+	f->address = bias + (sym->st_value - delta);
+}
+
+static const struct search_kind functions = { .consider = consider_function, .code = true };
+static const struct search_kind data_objects = { .consider = consider_data };
 
 static bool search_section(struct search *f, const struct module *m, uint64_t bias, uint64_t delta,
 			   const struct image *image, const char *section)
@@ -140,18 +176,24 @@ static bool search_section(struct search *f, const struct module *m, uint64_t bi
 			break;
 		symbol = sym.st_shndx != SHN_UNDEF ? elf_strptr(image->elf, shdr.sh_link, sym.st_name) : NULL;
 		if (symbol && *symbol)
-			consider(f, m, bias, delta, &sym, symbol);
+			f->kind->consider(f, m, bias, delta, &sym, symbol);
 	}
 	return n > 1;
 }
 
-/* A stripped file may carry a compressed table, or have its own in a separate file. */
+/*
+ * A stripped file may carry a compressed table, or have its own in a separate file. For data, which readers of runtimes ask for unasked, no server
+ * is waited for.
+ */
 static void search_elsewhere(struct search *f, struct module *m, uint64_t bias)
 {
 	struct symbol_table table = { .refs = NULL };
-	const struct image *debug = module_debug(f->symbols, m);
+	bool may_open = f->kind->code || !f->symbols->debuginfod || m->debug_stage != STAGE_NEW;
+	const struct image *debug = may_open ? module_debug(f->symbols, m) : NULL;
 
 	if (debug && search_section(f, m, bias, m->debug_delta, debug, ".symtab"))
+		return;
+	if (!f->kind->code)
 		return;
 	arena_init(&table.arena, 4096, 0);
 	minidebug_load(&table, &m->main);
@@ -160,7 +202,7 @@ static void search_elsewhere(struct search *f, struct module *m, uint64_t bias)
 			const struct own_symbol *own = &table.sources[k].own[i];
 			GElf_Sym sym = { .st_value = own->value, .st_size = own->size, .st_info = own->info };
 
-			consider(f, m, bias, 0, &sym, own->name);
+			f->kind->consider(f, m, bias, 0, &sym, own->name);
 		}
 	table_destroy(&table);
 }
@@ -169,7 +211,8 @@ static void search_module(struct search *f, struct module *m, uint64_t bias)
 {
 	if (!search_section(f, m, bias, 0, &m->main, ".symtab")) {
 		search_section(f, m, bias, 0, &m->main, ".dynsym");
-		search_elsewhere(f, m, bias);
+		if (f->rank != RANK_GLOBAL)
+			search_elsewhere(f, m, bias);
 	}
 	module_trim(m);
 }
@@ -211,6 +254,8 @@ static size_t search_modules(struct search *f, enum which which)
 		last = m;
 		searched++;
 		search_module(f, m, span->bias);
+		if (f->rank == RANK_GLOBAL)
+			break;
 	}
 	return searched;
 }
@@ -357,7 +402,7 @@ static int find_named(struct search *f, struct err *err)
 int symbols_find(struct symbols *s, const char *name, struct function_place *ret, size_t cap, size_t *ret_count,
 		 struct err *err)
 {
-	struct search f = { .symbols = s, .name = name };
+	struct search f = { .kind = &functions, .symbols = s, .name = name };
 	uint64_t vaddr;
 	int r;
 
@@ -375,6 +420,19 @@ int symbols_find(struct symbols *s, const char *name, struct function_place *ret
 	free(f.word);
 	free(f.found);
 	return r;
+}
+
+int symbols_find_data(struct symbols *s, const char *name, uint64_t *ret)
+{
+	struct search f = { .kind = &data_objects, .symbols = s, .name = name };
+
+	search_modules(&f, WHICH_EXECUTABLE);
+	if (f.rank == RANK_NONE)
+		search_modules(&f, WHICH_ALL);
+	if (f.rank == RANK_NONE)
+		return -ENOENT;
+	*ret = f.address;
+	return 0;
 }
 
 uint64_t symbols_generation(const struct symbols *s)

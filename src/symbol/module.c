@@ -235,6 +235,17 @@ bool module_in_text(const struct module *m, uint64_t vaddr)
 	return text_load(m, vaddr);
 }
 
+bool module_holds(const struct module *m, uint64_t vaddr, uint64_t size)
+{
+	for (size_t i = 0; i < m->load_count; i++) {
+		const struct load *l = &m->loads[i];
+
+		if (vaddr >= l->vaddr && vaddr - l->vaddr < l->memsz && size <= l->memsz - (vaddr - l->vaddr))
+			return true;
+	}
+	return false;
+}
+
 size_t module_code(const struct module *m, uint64_t vaddr, unsigned char *buf, size_t len)
 {
 	const struct load *l = text_load(m, vaddr);

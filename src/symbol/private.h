@@ -177,6 +177,7 @@ Dwarf *module_dwarf(struct symbols *s, struct module *m);              /* NULL: 
 void module_recycle_dwarf(struct symbols *s, struct module *m);        /* drops what libdw cached */
 must_check int module_bias(const struct module *m, uint64_t start, uint64_t offset, bool exec, uint64_t *ret);
 bool module_in_text(const struct module *m, uint64_t vaddr);
+bool module_holds(const struct module *m, uint64_t vaddr, uint64_t size); /* within one segment, of whatever kind */
 size_t module_code(const struct module *m, uint64_t vaddr, unsigned char *buf,
 		   size_t len);                             /* bytes of the file's text */
 Dwarf_CFI *module_cfi(struct module *m);                    /* of .eh_frame; NULL: none */

@@ -220,6 +220,30 @@ void scenario_tree(struct snapshot *s)
 	s->tree_pss = (struct metric_summary){ 6, 1048576, 94371840, 1048576, 94371840, 47185920, { NAN, NAN, NAN } };
 }
 
+void scenario_add_runtime(struct process_entry *p)
+{
+	static struct runtime_figure figures[] = {
+		{ "pymalloc_arenas", RUNTIME_COUNT, 41 },
+		{ "pymalloc_pinned_bytes", RUNTIME_BYTES, 3145728 },
+		{ "gc_pause_s", RUNTIME_SECONDS, 0.25 },
+		{ "gc_uncollectable", RUNTIME_COUNT, NAN },
+	};
+
+	p->target.runtime = (struct named_part){ "cpython", "3.11.2", "symbol" };
+	p->has_runtime = true;
+	p->runtime = (struct runtime_stats){
+		.live_bytes = NAN,
+		.in_use_bytes = 38 * MIB,
+		.free_bytes = 3 * MIB + 512,
+		.committed_bytes = 41 * MIB,
+		.released_bytes = NAN,
+		.collections = 1234567,
+		.tasks = 3,
+		.figures = figures,
+		.figure_count = COUNT(figures),
+	};
+}
+
 void render(const char *format, const struct snapshot *s, const struct report_style *style, struct str *out)
 {
 	const struct report_format *f = report_format_find(format);
@@ -240,9 +264,11 @@ void scenario_make_hostile(struct snapshot *s)
 	static struct evidence e = { hostile, hostile, NAN, hostile, NAN, false };
 	static struct action a = { hostile, hostile };
 	static struct gap g = { hostile, hostile, hostile };
+	static struct runtime_figure figures[] = { { hostile, RUNTIME_COUNT, 1 }, { "", RUNTIME_COUNT, INFINITY } };
 	struct target_info *t = &s->main.target;
 
-	t->comm = t->exe = t->cgroup = t->allocator.name = t->allocator.version = t->runtime.name = hostile;
+	t->comm = t->exe = t->cgroup = t->allocator.name = t->allocator.version = t->runtime.name = t->runtime.version =
+		t->runtime.found_by = hostile;
 	t->source = t->label = hostile;
 	s->main.verdict.work.unit = s->main.verdict.work.source = s->main.verdict.work.model = hostile;
 	t->cmdline = words;
@@ -254,6 +280,9 @@ void scenario_make_hostile(struct snapshot *s)
 	s->main.verdict.actions = &a;
 	s->main.verdict.action_count = 1;
 	s->main.verdict.summary = s->main.verdict.forecast.limit_source = s->main.heap.source = hostile;
+	s->main.has_runtime = true;
+	s->main.runtime =
+		(struct runtime_stats){ .live_bytes = NAN, .figures = figures, .figure_count = COUNT(figures) };
 	s->session.gaps = &g;
 	s->session.gap_count = 1;
 }

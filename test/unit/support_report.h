@@ -16,6 +16,8 @@ extern const char hostile[]; /* escape sequences, bad UTF-8, direction marks */
 void scenario(struct snapshot *s);
 /* The same with a child that was killed, under --children. */
 void scenario_tree(struct snapshot *s);
+/* … that runs in CPython. */
+void scenario_add_runtime(struct process_entry *p);
 /* Puts `hostile` wherever a target has a say. */
 void scenario_make_hostile(struct snapshot *s);
 

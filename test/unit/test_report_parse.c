@@ -22,6 +22,8 @@ START_TEST(test_roundtrip)
 		scenario_make_hostile(&s);
 	if (_i == 2)
 		s.main.target.exited = true;
+	if (_i == 3)
+		scenario_add_runtime(&s.main);
 	render("json", &s, &plain, &json);
 	ck_assert_msg(report_parse(str_text(&json), json.len, &back, &err) == 0, "%s", err.msg);
 	for (const struct report_format *f = report_formats; f->name; f++) {
@@ -50,6 +52,49 @@ START_TEST(test_roundtrip)
 	ck_assert(back.main.verdict.cycles.quarters[1].mean_duration_s == 0.01);
 	ck_assert(isnan(back.main.verdict.cycles.quarters[2].mean_bytes));
 	ck_assert((back.main.target.source != NULL) == (_i == 1));
+	ck_assert(back.main.has_runtime == (_i == 1 || _i == 3) && !back.processes[1].has_runtime);
+	snapshot_deinit(&back);
+	snapshot_deinit(&s);
+}
+END_TEST
+
+/* A runtime's accounts: what is not known stays so, and every figure keeps its unit. */
+START_TEST(test_runtime)
+{
+	cleanup_str struct str json = STR_INIT;
+	cleanup_str struct str text = STR_INIT;
+	struct snapshot s;
+	struct snapshot back;
+	struct err err = ERR_INIT;
+	const struct runtime_stats *r = &back.main.runtime;
+
+	scenario(&s);
+	scenario_add_runtime(&s.main);
+	s.main.runtime.live_bytes = _i ? 8 * MIB : NAN;
+	s.main.runtime.live_is_stale = _i;
+	render("json", &s, &plain, &json);
+	ck_assert_msg(report_parse(str_text(&json), json.len, &back, &err) == 0, "%s", err.msg);
+	ck_assert(back.main.has_runtime);
+	ck_assert_str_eq(back.main.target.runtime.name, "cpython");
+	ck_assert(_i ? r->live_bytes == 8 * MIB : isnan(r->live_bytes));
+	ck_assert(r->live_is_stale == (bool)_i && isnan(r->released_bytes));
+	ck_assert(r->in_use_bytes == 38 * MIB && r->free_bytes == 3 * MIB + 512 && r->committed_bytes == 41 * MIB);
+	ck_assert(r->collections == 1234567 && r->tasks == 3);
+	ck_assert_uint_eq(r->figure_count, 4);
+	for (size_t i = 0; i < r->figure_count; i++) {
+		ck_assert_str_eq(r->figures[i].name, s.main.runtime.figures[i].name);
+		ck_assert_int_eq(r->figures[i].unit, s.main.runtime.figures[i].unit);
+	}
+	ck_assert(r->figures[1].value == 3145728 && isnan(r->figures[3].value));
+	render("text", &back, &plain, &text);
+	ck_assert_ptr_nonnull(strstr(str_text(&text), "\nruntime (cpython 3.11.2, found by symbol)\n"));
+	ck_assert_ptr_nonnull(strstr(str_text(&text), "\n  in use                  38.0 MiB\n"));
+	ck_assert_ptr_nonnull(strstr(str_text(&text), "\n  full collections       1,234,567\n"));
+	ck_assert_ptr_nonnull(strstr(str_text(&text), "\n  pymalloc pinned         3.00 MiB\n"));
+	ck_assert((strstr(str_text(&text), "live after collection") != NULL) == (bool)_i);
+	ck_assert((strstr(str_text(&text), "does not keep it up to date") != NULL) == (bool)_i);
+	ck_assert_ptr_null(strstr(str_text(&text), "uncollectable"));
+	ck_assert_ptr_null(strstr(str_text(&text), "released"));
 	snapshot_deinit(&back);
 	snapshot_deinit(&s);
 }
@@ -75,6 +120,11 @@ START_TEST(test_parse_refuses)
 		{ "{" MINIMAL ",\"heap\":{\"in_use_bytes\":1e999}}", "'heap.in_use_bytes'" },
 		{ "{" MINIMAL ",\"heap\":{\"arenas\":[{},{\"address\":7}]}}", "'heap.arenas[1].address'" },
 		{ "{" MINIMAL ",\"heap\":{\"arenas\":[3]}}", "'heap.arenas[0]'" },
+		{ "{" MINIMAL ",\"runtime\":7}", "'runtime' is not an object" },
+		{ "{" MINIMAL ",\"runtime\":{\"in_use_bytes\":\"x\"}}", "'runtime.in_use_bytes'" },
+		{ "{" MINIMAL ",\"runtime\":{\"figures\":[1]}}", "'runtime.figures' is not an object" },
+		{ "{" MINIMAL ",\"runtime\":{\"figures\":{\"\\u001b[2J\":{}}}}", "'runtime.figures'" },
+		{ "{" MINIMAL ",\"runtime\":{\"figures\":{\"a\":1e999}}}", "'runtime.figures'" },
 		{ "{" MINIMAL ",\"work\":[]}", "'work' is not an object" },
 		{ "{" MINIMAL ",\"work\":{\"predictions\":[{\"bytes\":7}]}}", "'work.predictions[0].bytes'" },
 		{ "{" MINIMAL ",\"cycles\":{\"count\":-1}}", "'cycles.count'" },
@@ -112,7 +162,7 @@ START_TEST(test_parse_minimal)
 	ck_assert_int_eq(s.main.verdict.class, VERDICT_LEAK);
 	ck_assert_uint_eq(s.cost.stops, UNKNOWN_U64);
 	ck_assert(isnan(s.main.verdict.confidence) && isnan(s.limit_bytes));
-	ck_assert(!s.main.has_heap);
+	ck_assert(!s.main.has_heap && !s.main.has_runtime);
 	render("text", &s, &plain, &out);
 	ck_assert_ptr_nonnull(strstr(str_text(&out), "verdict: leak\n"));
 	snapshot_deinit(&s);
@@ -165,7 +215,8 @@ static Suite *suite(void)
 	TCase *tc = tcase_create("report_parse");
 
 	tcase_set_timeout(tc, 60);
-	tcase_add_loop_test(tc, test_roundtrip, 0, 3);
+	tcase_add_loop_test(tc, test_roundtrip, 0, 4);
+	tcase_add_loop_test(tc, test_runtime, 0, 2);
 	tcase_add_test(tc, test_parse_refuses);
 	tcase_add_test(tc, test_parse_minimal);
 	tcase_add_test(tc, test_parse_other_releases);
