@@ -32,7 +32,8 @@ struct runtime_query { /* borrowed for the call */
 	struct mem *mem;
 	/*
 	 * The address of a data symbol of any module, from .symtab or .dynsym: 0 or -ENOENT. Costs a look into the files of all modules the first time, so a
-	 * reader asks only when a module or mapping says that its runtime may be there. NULL: no symbols are to be had.
+	 * reader asks only when a module or mapping says that its runtime may be there. NULL: no symbols are to be had. A reader may hold what mem_regions()
+	 * gave it: the call does not ask for the mappings of that mem again.
 	 */
 	int (*find)(void *arg, const char *name, uint64_t *ret);
 	void *arg;
@@ -41,7 +42,10 @@ struct runtime_query { /* borrowed for the call */
 struct runtime;
 struct runtime_ops {
 	const char *name; /* "cpython", "go", "hotspot", "v8" */
-	/* 1 it is there: *ret_state is the reader's own; 0 it is not. Quick where it is not: mappings are looked at first. Nothing is stopped, in any slot. */
+	/*
+	 * 1 it is there: *ret_state is the reader's own; 0 it is not, or has not begun yet: ask again later. -ENOTSUP it is there and cannot be read.
+	 * Quick where it is not: mappings are looked at first. Nothing is stopped, in any slot.
+	 */
 	int (*probe)(const struct runtime_query *query, void **ret_state, struct err *err);
 	/* Into ret, which is all NaN before; figures in the arena. At most 10 ms for 100 MiB of the runtime's memory. */
 	int (*read)(void *state, struct mem *mem, struct arena *arena, struct runtime_stats *ret, struct err *err);

@@ -15,7 +15,9 @@ static const struct reader {
 	const struct runtime_ops *ops;
 	const char *(*name)(const void *state); /* NULL: ops->name */
 } readers[] = {
-	{ &runtime_cpython, NULL },       { &runtime_go, NULL }, { &runtime_hotspot, NULL }, { &runtime_v8, NULL },
+	{ &runtime_cpython, NULL },
+	{ &runtime_hotspot, NULL },
+	{ &runtime_v8, NULL },
 	{ &runtime_others, others_name },
 };
 
