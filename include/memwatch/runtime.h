@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Language runtimes read from outside: what the runtime knows of its memory, without its cooperation, while the target runs. CPython, Go,
- * HotSpot, V8; others are recognised by name only.
+ * Language runtimes read from outside: what the runtime knows of its memory, without its cooperation, while the target runs. CPython,
+ * HotSpot, V8; others are recognised by name only, Go not yet.
  *
  * A reader sees a struct mem, so a live process, a core file and a fixture run the same code. It writes nothing and stops nothing.
  * Everything read is hostile and may be torn: addresses are checked against the mappings before they are followed, every loop is bounded, and a
@@ -41,7 +41,7 @@ struct runtime_query { /* borrowed for the call */
 
 struct runtime;
 struct runtime_ops {
-	const char *name; /* "cpython", "go", "hotspot", "v8" */
+	const char *name; /* "cpython", "hotspot", "v8" */
 	/*
 	 * 1 it is there: *ret_state is the reader's own; 0 it is not, or has not begun yet: ask again later. -ENOTSUP it is there and cannot be read.
 	 * Quick where it is not: mappings are looked at first. Nothing is stopped, in any slot.
@@ -55,7 +55,7 @@ struct runtime_ops {
 	void (*destroy)(void *state);
 };
 
-extern const struct runtime_ops runtime_cpython, runtime_go, runtime_hotspot, runtime_v8, runtime_others;
+extern const struct runtime_ops runtime_cpython, runtime_hotspot, runtime_v8, runtime_others;
 
 must_check int runtime_probe(const struct runtime_query *query, struct runtime **ret, struct err *err);
 must_check int runtime_read(struct runtime *r, struct mem *mem, struct arena *arena, struct runtime_stats *ret,

@@ -44,7 +44,8 @@ struct verdict_input {
 	bool from_start;               /* watched since exec (run): the warm-up is in the data */
 	const struct heap_stats *heap; /* newest walk; NULL: no heap truth */
 	bool foreign_heap;             /* most anonymous memory lies outside the known allocator */
-	const char *runtime;           /* "java", "python", "go", "node" …: a managed heap; NULL: none known */
+	const char *runtime;           /* "cpython", "go", "hotspot", "v8" …: a managed heap; NULL: none known */
+	const struct runtime_stats *runtime_stats;                /* newest; NULL: it was not read */
 	const struct region_totals *classes_first, *classes_last; /* REGION_CLASS_COUNT rows each, or NULL */
 	const struct verdict_limit *limits;
 	size_t limit_count;

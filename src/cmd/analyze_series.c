@@ -187,6 +187,7 @@ static int judge(const struct analyze_args *args, const struct recording *r, con
 		.from_start = s->from_start && life == 0,
 		.heap = heap,
 		.runtime = known ? known->target.runtime.name : NULL,
+		.runtime_stats = known && known->has_runtime ? &known->runtime : NULL,
 		.limits = &limit,
 		.limit_count = limited ? 1 : 0,
 		.top_site_function = top_site(known),

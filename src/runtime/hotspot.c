@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * HotSpot: the JVM's performance counters (jvmstat, what jstat prints), which it keeps in its own memory from start to end.
- * Layout: JDK 8 to 25, src/hotspot/share/runtime/perfMemory.hpp (PerfDataPrologue, PerfDataEntry), runtime/perfData.hpp;
+ * Layout (run on JDK 17 and 25; by the sources from JDK 8 on): src/hotspot/share/runtime/perfMemory.hpp (PerfDataPrologue, PerfDataEntry), runtime/perfData.hpp;
  * names: gc/shared/{collectorCounters,generationCounters,gcPolicyCounters}.cpp, memory/metaspaceCounters.cpp, services/.
  *
  * Where they are: a shared mapping of .../hsperfdata_USER/PID, also where the file is deleted or in another mount namespace; with

@@ -10,7 +10,7 @@
  *
  * What is in use is known of the old generation only: a page's allocated bytes are what was not swept away, plus the open allocation area of its space.
  * In the young generation they say nothing. What was live after the last collection V8 tells nobody: live bytes stay unknown.
- * Pages of V8 12 on have no such header: those versions are recognised by symbol, and named.
+ * Newer pages (V8 12 on, by the sources; run on 10 and 11) have no such header: those versions are recognised by symbol, and named.
  */
 #include <errno.h>
 #include <fnmatch.h>

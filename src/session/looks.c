@@ -262,6 +262,8 @@ int judge(struct target *t, const char *top_site, struct arena *arena, struct ve
 		.from_start = t->from_start,
 		.heap = t->has_heap ? &t->heap : NULL,
 		.foreign_heap = heap_is_foreign(t),
+		.runtime = t->info.runtime.name,
+		.runtime_stats = t->has_runtime ? &t->runtime_stats : NULL,
 		.limits = t->limits,
 		.limit_count = t->limit_count,
 		.rss_noise_bytes = t->rollup_noise_bytes,

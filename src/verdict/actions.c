@@ -24,6 +24,46 @@ static const char *with_pid(struct judgement *j, const char *command)
 	return text_take(j);
 }
 
+enum remedy { REMEDY_DUMPS, REMEDY_RETAINED, REMEDY_COUNT };
+
+/* What the people of each runtime do. The reader's name, or what recordings call it. */
+static const struct runtime_remedy {
+	const char *name, *alias;
+	struct action actions[REMEDY_COUNT];
+} runtime_remedies[] = {
+	{ "cpython",
+	  "python",
+	  { { "compare two snapshots of tracemalloc, which names the lines whose objects stay",
+	      "python3 -X tracemalloc=10 …" },
+	    { "objects that live long lie between freed ones and pin whole arenas: make them first and call "
+	      "gc.freeze(), or do the "
+	      "peak in a process of its own, or try without pymalloc",
+	      "PYTHONMALLOC=malloc MALLOC_ARENA_MAX=2 COMMAND" } } },
+	{ "go",
+	  "go",
+	  { { "compare two heap profiles: what is in use at the second and not at the first",
+	      "go tool pprof -diff_base FIRST SECOND" },
+	    { "let it collect earlier, or bound it", "GOGC=50 GOMEMLIMIT=512MiB COMMAND" } } },
+	{ "hotspot",
+	  "java",
+	  { { "compare two class histograms: whose instances stay after a full collection",
+	      "jcmd PID GC.class_histogram" },
+	    { "bound the heap, and let it shrink after a collection", "java -Xmx512m -XX:MaxHeapFreeRatio=30 …" } } },
+	{ "v8",
+	  "node",
+	  { { "compare two heap snapshots: what is live at the second and not at the first",
+	      "node --heapsnapshot-signal=SIGUSR2 …" },
+	    { "bound the heap, so that it is collected earlier", "node --max-old-space-size=512 …" } } },
+};
+
+static const struct action *remedy_of(const char *runtime, enum remedy which)
+{
+	for (size_t i = 0; runtime && i < sizeof(runtime_remedies) / sizeof(runtime_remedies[0]); i++)
+		if (strcmp(runtime, runtime_remedies[i].name) == 0 || strcmp(runtime, runtime_remedies[i].alias) == 0)
+			return &runtime_remedies[i].actions[which];
+	return NULL;
+}
+
 /* Closes the text that j->text holds into one action. */
 static void add(struct judgement *j, const char *command)
 {
@@ -37,6 +77,13 @@ static void say(struct judgement *j, const char *text, const char *command)
 {
 	str_add(&j->text, text);
 	add(j, command);
+}
+
+static void say_remedy(struct judgement *j, enum remedy which, const char *otherwise)
+{
+	const struct action *a = remedy_of(j->f.in->runtime, which);
+
+	say(j, a ? a->text : otherwise, a ? a->command : NULL);
 }
 
 static void for_leak(struct judgement *j)
@@ -55,7 +102,8 @@ static void for_leak(struct judgement *j)
 		add(j, NULL);
 	}
 	if (j->v.where == WHERE_RUNTIME)
-		say(j, "compare two heap dumps of the runtime: what is live at the second and not at the first", NULL);
+		say_remedy(j, REMEDY_DUMPS,
+			   "compare two heap dumps of the runtime: what is live at the second and not at the first");
 	else
 		say(j, "see whether it goes on at idle: what grows with the load stops with it",
 		    "memwatch --pid PID --duration 10m");
@@ -116,6 +164,7 @@ static void for_growth(struct judgement *j)
 		break;
 	case WHERE_RUNTIME:
 		say(j, "let the runtime collect its garbage and watch whether the troughs still rise", NULL);
+		say_remedy(j, REMEDY_DUMPS, "compare two heap dumps of the runtime");
 		break;
 	default:
 		break;
@@ -166,7 +215,7 @@ static void for_retention(struct judgement *j)
 	const struct heap_stats *heap = j->f.in->heap;
 
 	if (j->v.cause == CAUSE_GC) {
-		say(j, "cap the runtime's heap, or let it give memory back when idle", NULL);
+		say_remedy(j, REMEDY_RETAINED, "cap the runtime's heap, or let it give memory back when idle");
 		return;
 	}
 	if (j->v.cause == CAUSE_FRAGMENTATION)

@@ -236,6 +236,37 @@ bool features_heap_is_minor(const struct features *f)
 	       f->where_rise > HEAP_MINOR * f->truth.rise;
 }
 
+/*
+ * What is held beside live objects: by the runtime's own accounts, where it keeps them; in a recording all of RSS, and a heap that was walked is not the
+ * runtime's.
+ */
+static double runtime_holds(const struct features *f)
+{
+	const struct runtime_stats *s = f->in->runtime_stats;
+	double outside = f->rss.level_last - f->truth.level_last;
+
+	return s && !isnan(s->committed_bytes) ? fmin(outside, s->committed_bytes - f->truth.level_last) : outside;
+}
+
+/* How far it moved, up or down: that one tells more about what RSS did. */
+static double moved(const struct trend *t)
+{
+	return fmax(t->rise, t->high.v - t->level_last);
+}
+
+/* The runtime's live bytes or the allocator's bytes in use. A runtime takes memory from malloc beside its own: the one that moves more is judged. */
+static void choose_truth(struct features *f)
+{
+	const struct series *series = f->in->series;
+	struct trend live = { 0 }, heap = { 0 };
+
+	trend_measure(series, METRIC_RUNTIME_LIVE, f->from_s, f->to_s, TRUTH_FLOOR, TRUTH_SHARE, &live);
+	trend_measure(series, METRIC_HEAP_IN_USE, f->from_s, f->to_s, TRUTH_FLOOR, TRUTH_SHARE, &heap);
+	f->truth_is_live = live.known && (!heap.known || moved(&live) >= moved(&heap));
+	f->truth = f->truth_is_live ? live : heap;
+	f->has_truth = f->truth.known;
+}
+
 void features_compute(const struct verdict_input *in, struct features *ret)
 {
 	struct features *f = ret;
@@ -245,18 +276,12 @@ void features_compute(const struct verdict_input *in, struct features *ret)
 	f->samples = series_count(in->series);
 	find_window(f);
 	trend_measure(in->series, METRIC_RSS, f->from_s, f->to_s, rss_floor, RSS_SHARE, &f->rss);
-	trend_measure(in->series, METRIC_RUNTIME_LIVE, f->from_s, f->to_s, TRUTH_FLOOR, TRUTH_SHARE, &f->truth);
-	f->truth_is_live = f->truth.known;
-	if (!f->truth.known) {
-		f->truth = (struct trend){ 0 };
-		trend_measure(in->series, METRIC_HEAP_IN_USE, f->from_s, f->to_s, TRUTH_FLOOR, TRUTH_SHARE, &f->truth);
-	}
-	f->has_truth = f->truth.known;
+	choose_truth(f);
 	trend_measure(in->series, METRIC_HEAP_FREE, f->from_s, f->to_s, RSS_FLOOR, RSS_SHARE, &f->free_inside);
 	split_growth(f);
 	name_largest(f);
 	measure_held(f);
-	f->gc_gap = f->truth_is_live && f->rss.known ? f->rss.level_last - f->truth.level_last : NAN;
+	f->gc_gap = f->truth_is_live && f->rss.known ? runtime_holds(f) : NAN;
 	f->grower = f->has_truth && !features_heap_is_minor(f) ? &f->truth : &f->rss;
 	work_measure(in, f->grower, f->from_s, f->to_s, &f->work);
 	f->relation = work_relate(&f->work, f->grower->rise, f->span_s);

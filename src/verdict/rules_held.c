@@ -17,9 +17,11 @@ bool rule_gc(const struct features *f, struct verdict *ret, const struct trend *
 	double level = f->rss.level_last, drop = live->high.v - live->level_last;
 	bool dropped =
 		fmin(drop, f->gc_gap) >= fmax(HELD_MIN, HELD_SHARE_MIN * level) && f->rss.high.v - level < drop / 2;
+	/* the runtime must hold what grew: it may be malloc's, or anybody's mappings */
+	bool growing = f->rss.rising && live->rise < f->rss.rise / 4 && f->gc_gap >= f->rss.rise / 2 &&
+		       !(f->split.in_use + fmax(0, f->split.free_inside) > f->rss.rise / 2);
 
-	if (!f->truth_is_live || !f->rss.known || live->rising ||
-	    !(dropped || (f->rss.rising && live->rise < f->rss.rise / 4)))
+	if (!f->truth_is_live || !f->rss.known || live->rising || !(dropped || growing))
 		return false;
 	ret->class = VERDICT_RETENTION;
 	ret->cause = CAUSE_GC;

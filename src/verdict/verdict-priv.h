@@ -98,7 +98,7 @@ struct features {
 	double held_needed;     /* share that makes it retention */
 	bool peak_seen;         /* the memory now free was in use while memwatch watched */
 	double trimmable_share; /* of the free bytes; NaN unknown */
-	double gc_gap;          /* RSS - live bytes; NaN unknown */
+	double gc_gap;          /* held by the runtime beside live bytes; NaN unknown */
 	const struct trend
 		*grower; /* truth where there is one and the heap is not minor, else rss: what work is held against */
 	struct work_fit work; /* of that, see work.c */
