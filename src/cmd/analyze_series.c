@@ -216,6 +216,8 @@ static void describe_target(const char *file, const struct recording *r, const s
 		*t = known->target;
 		ret->main.has_heap = known->has_heap;
 		ret->main.heap = known->heap;
+		ret->main.has_runtime = known->has_runtime;
+		ret->main.runtime = known->runtime;
 		ret->main.sites = known->sites;
 		ret->main.site_count = known->site_count;
 		memcpy(ret->main.classes, known->classes, sizeof(known->classes));

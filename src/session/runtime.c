@@ -64,6 +64,8 @@ static void read_stats(struct target *t, struct sample *sample)
 		return;
 	}
 	swap_arenas(&t->runtime_arena, &t->runtime_spare);
+	if (!t->has_runtime) /* some learn their version only as they read */
+		runtime_describe(t->runtime, &t->info_arena, &t->info.runtime);
 	t->runtime_stats = stats;
 	t->has_runtime = true;
 	if (!stats.live_is_stale && !isnan(stats.live_bytes))
@@ -76,6 +78,9 @@ void look_runtime(struct target *t, struct sample *sample, uint64_t now_ns, bool
 	uint64_t begin = clock_self_cpu_ns();
 
 	if (rung->off || !t->mem)
+		return;
+	/* A runtime that ends has taken its heap down: what it held while it ran is the last that was read before. */
+	if (t->has_runtime && t->exiting)
 		return;
 	if (!(final ? rung_affordable(t, RUNG_RUNTIME, now_ns) : rung_due(t, RUNG_RUNTIME, now_ns)))
 		return;

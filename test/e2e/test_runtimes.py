@@ -91,3 +91,21 @@ def test_doctor_names_the_runtime(bench):
     assert re.search(r"(?m)^  ok +runtime +cpython 3\.\S+, found by \w+$", found.out), found.out
     own = bench.start(MEMWATCH, "doctor").wait().expect(0)
     assert re.search(r"(?m)^  ok +runtime +none", own.out), own.out
+
+
+@test()
+def test_analyze_keeps_what_the_runtime_said(bench):
+    holder, _ = hold(bench, 100000)
+    watching = bench.watch("--pid", holder.pid, "-d", "2")
+    report = watching.wait().expect(0).report
+    again = parse_report(bench.memwatch("analyze", "--json", watching.report_path, report=False).expect(0).out)
+    assert report["runtime"] and again["runtime"] == report["runtime"], again["runtime"]
+    assert again["target"]["runtime"] == report["target"]["runtime"], again["target"]["runtime"]
+
+
+@test()
+def test_what_a_runtime_held_is_not_what_its_end_left(bench):
+    """An interpreter frees all of its objects as it ends: the report says what the program held."""
+    script = "import sys, time; held = [[i] for i in range(99999)]; time.sleep(1.5)"
+    result = bench.memwatch("run", "--", "/usr/bin/python3", "-c", script).expect(0)
+    assert result.report["runtime"]["in_use_bytes"] > 8 * MIB, result.report["runtime"]
