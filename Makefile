@@ -174,6 +174,7 @@ $(BENCH):
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(SAN) -pthread -o $@ $^ $(LIBS)
 
+$(B)/test/fuzz/fuzz_runtime: $(B)/obj/test/unit/support_cpython_image.o
 $(FUZZ): $(B)/test/fuzz/%: $(B)/obj/test/fuzz/%.o $(B)/obj/test/fuzz/driver.o $(LIB)
 	$(call say,LINK,$@)
 	$(Q)mkdir -p $(@D)
